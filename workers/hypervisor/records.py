@@ -1,0 +1,125 @@
+"""What the hypervisor says, in plain shapes: nothing of libvirt's own gets out."""
+
+from dataclasses import dataclass, field
+from enum import IntFlag
+from pathlib import Path
+
+RawStats = dict[str, int | str | bool]
+"""Counters under libvirt's own keys (``cpu.time``, ``block.0.rd.bytes`` …); see
+https://libvirt.org/html/libvirt-libvirt-domain.html#virConnectGetAllDomainStats."""
+
+
+class StatsGroup(IntFlag):
+    """Groups of counters, with libvirt's numbers (``VIR_DOMAIN_STATS_*``)."""
+
+    STATE = 1 << 0
+    CPU = 1 << 1
+    BALLOON = 1 << 2  # Dear: the hypervisor asks the guest's balloon.
+    VCPU = 1 << 3
+    INTERFACE = 1 << 4
+    BLOCK = 1 << 5
+    CHEAP = STATE | CPU | VCPU | INTERFACE | BLOCK
+    ALL = CHEAP | BALLOON
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long libvirt may take before its transport is cut, in seconds."""
+
+    open_s: float = 10.0
+    call_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class SshFiles:
+    """Where the keys and the known hosts lie: ``folder/id_*`` and ``known_hosts``."""
+
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class ListedDomain:
+    """One line of the hypervisor's list; ``state`` and reason are libvirt's numbers.
+
+    ``libvirt_id`` is the running domain's number, None while it is off.
+    """
+
+    uuid: str
+    name: str
+    libvirt_id: int | None
+    active: bool
+    persistent: bool
+    autostart: bool
+    state: int
+    state_reason: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Every domain of a host; those that cannot be read apart, uuid to reason."""
+
+    domains: list[ListedDomain]
+    unreadable: dict[str, Exception] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DomainSeen:
+    """One domain looked up: its line of the list and its live XML."""
+
+    listed: ListedDomain
+    xml: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlockSize:
+    """Bytes of one disk: what the guest sees, what is written, what the file takes."""
+
+    capacity: int
+    allocation: int
+    physical: int
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """What the host is; ``memory_bytes`` is all its memory, ``cpus`` all logical CPUs.
+
+    ``cores`` are per socket and ``threads`` per core, as libvirt counts them.
+    """
+
+    hostname: str
+    cpus: int
+    memory_bytes: int
+    cores: int
+    threads: int
+    sockets: int
+    numa_nodes: int
+    cpu_mhz: int
+    cpu_model: str
+    free_memory_bytes: int | None
+    hypervisor: str
+    hypervisor_version: str | None
+    libvirt_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class DomainStats:
+    """Counters of one domain; ``monotonic_s`` is this process's clock when read."""
+
+    uuid: str
+    name: str
+    monotonic_s: float
+    values: RawStats
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something happened: look again.
+
+    ``kind`` is one of ``lifecycle``, ``reboot``, ``device-added``, … or ``closed``
+    when the connection is gone (then ``uuid`` is None and nothing more follows).
+    ``detail`` is libvirt's number for the lifecycle event or the close reason.
+    """
+
+    kind: str
+    uuid: str | None
+    detail: int = 0
