@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Self
 
+from common.errors import VirtumancerError
 from common.uri import HostUri
 from workers.hypervisor.records import (
     BlockSize,
@@ -11,7 +12,6 @@ from workers.hypervisor.records import (
     DomainStats,
     HostFacts,
     Listing,
-    SshFiles,
     StatsGroup,
     Timeouts,
 )
@@ -81,7 +81,7 @@ class Connection:
 
     def domains_xml(
         self, uuids: Iterable[str], parallel: int = 5
-    ) -> dict[str, str | Exception]:
+    ) -> dict[str, str | VirtumancerError]:
         """The live XML of each, or what kept that one from being read.
 
         A domain undefined in the meantime is an UnknownVm. A host that is lost on the

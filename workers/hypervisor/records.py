@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 from enum import IntFlag
-from pathlib import Path
+
+from common.errors import VirtumancerError
 
 RawStats = dict[str, int | str | bool]
 """Counters under libvirt's own keys (``cpu.time``, ``block.0.rd.bytes`` …); see
@@ -30,11 +31,7 @@ class Timeouts:
     call_s: float = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class SshFiles:
-    """Where the keys and the known hosts lie: ``folder/id_*`` and ``known_hosts``."""
-
-    folder: Path
+DEFAULT_TIMEOUTS = Timeouts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +56,7 @@ class Listing:
     """Every domain of a host; those that cannot be read apart, uuid to reason."""
 
     domains: list[ListedDomain]
-    unreadable: dict[str, Exception] = field(default_factory=dict)
+    unreadable: dict[str, VirtumancerError] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
