@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Self
 
 from common.errors import VirtumancerError
 from common.uri import HostUri
 from workers.hypervisor.records import (
+    DEFAULT_TIMEOUTS,
     BlockSize,
     DomainSeen,
     DomainStats,
@@ -31,8 +33,13 @@ class Connection:
     """
 
     @classmethod
-    def open(cls, uri: HostUri, ssh: SshFiles, timeouts: Timeouts = Timeouts()) -> Self:
-        """Connect within ``timeouts.open_s``, or raise ConnectionFailed."""
+    def open(
+        cls, uri: HostUri, ssh_dir: Path, timeouts: Timeouts = DEFAULT_TIMEOUTS
+    ) -> Self:
+        """Connect within ``timeouts.open_s``, or raise ConnectionFailed.
+
+        ``ssh_dir`` holds the keys (``id_*``) and ``known_hosts`` for ssh.
+        """
         raise NotImplementedError
 
     @property
