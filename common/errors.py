@@ -6,6 +6,9 @@ enter by. The wire form is RFC 9457's problem object.
 """
 
 from typing import ClassVar
+from uuid import UUID
+
+from common.shapes.resources import Problem
 
 
 class VirtumancerError(Exception):
@@ -161,3 +164,14 @@ class StoreUnavailable(VirtumancerError):
     title = "The database cannot be reached"
     retryable = True
     retry_after_s = 2
+
+
+def problem_of(error: VirtumancerError, task: UUID | None = None) -> Problem:
+    """The error as its wire form (RFC 9457)."""
+    return Problem(
+        type=f"/api/problems/{error.type}",
+        title=error.title,
+        status=error.status,
+        detail=error.detail,
+        **{"task": task, **error.extra},  # type: ignore[arg-type]
+    )

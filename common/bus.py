@@ -1,0 +1,163 @@
+"""Redis: every name in it, how it is reached, and what is published there.
+
+Redis rings; it holds nothing that must be kept. Published bytes are the frames that
+clients get, so the relay decodes nothing.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+from uuid import UUID
+
+import msgspec
+import redis
+import redis.asyncio
+import structlog
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from common.shapes import HostAddress, HostsChanged, ServerFrame, VmsChanged
+
+FRAMES: Final = "virtumancer:frames"
+"""Frames for every socket: ``hosts-changed`` and ``vms-changed``."""
+TASKS_ENDED: Final = "virtumancer:tasks-ended"
+"""Ids of tasks that ended, for the requests that wait for them."""
+HOSTS: Final = "virtumancer:hosts"
+"""Ids of hosts that were added or removed, for the monitors."""
+STATS_WANTED: Final = "virtumancer:stats-wanted"
+"""Host ids: somebody has just begun to watch a VM there."""
+WAKE: Final = "virtumancer:wake"
+"""Names of queues that a message was put into."""
+QUEUE_NAMESPACE: Final = "virtumancer:queue"
+
+_STATS_PREFIX: Final = "virtumancer:stats:"
+_PROBLEMS = (redis.RedisError, OSError)
+
+Published = tuple[str, bytes]
+
+
+def stats_channel(host_id: str, vm_name: str) -> str:
+    """Where the samples of one VM go. A host id holds no slash."""
+    return f"{_STATS_PREFIX}{host_id}/{vm_name}"
+
+
+def watched(channel: bytes) -> tuple[str, str]:
+    """The host id and VM name of a stats channel."""
+    host_id, _, vm_name = channel.decode().removeprefix(_STATS_PREFIX).partition("/")
+    return host_id, vm_name
+
+
+def frame(message: ServerFrame) -> Published:
+    """A frame for every socket."""
+    return FRAMES, msgspec.json.encode(message)
+
+
+def task_ended(task_id: UUID) -> Published:
+    return TASKS_ENDED, str(task_id).encode()
+
+
+def hosts_changed(host_id: str) -> list[Published]:
+    return [frame(HostsChanged()), (HOSTS, host_id.encode())]
+
+
+def vms_changed(host_id: str) -> Published:
+    return frame(VmsChanged(HostAddress(host_id)))
+
+
+def connect(url: str, timeout_s: float = 2) -> redis.Redis:
+    """A client for threads. It never retries: what is rung twice is run twice."""
+    return redis.Redis.from_url(
+        url,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=1,
+        retry=Retry(NoBackoff(), 0),
+        health_check_interval=15,
+    )
+
+
+def connect_async(url: str, timeout_s: float | None = 2) -> redis.asyncio.Redis:
+    """The same for the event loop; ``timeout_s`` None for a subscriber."""
+    return redis.asyncio.Redis.from_url(
+        url,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=1,
+        retry=AsyncRetry(NoBackoff(), 0),
+    )
+
+
+def listen_for(client: redis.Redis, *channels: str) -> redis.client.PubSub:
+    """Subscribe a thread; it reads with ``get_message(timeout=…)``."""
+    pubsub = client.pubsub(ignore_subscribe_messages=True)
+    pubsub.subscribe(*channels)
+    return pubsub
+
+
+class Bus:
+    """Publishes from threads."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._outage = _Outage()
+
+    def publish(self, messages: Iterable[Published]) -> None:
+        """Send all in one round trip. A lost bell is logged once and no failure:
+        whoever waits for it looks at the rows when Redis is back."""
+        pipe = self._client.pipeline(transaction=False)
+        for channel, body in messages:
+            pipe.publish(channel, body)
+        try:
+            pipe.execute()
+        except _PROBLEMS as error:
+            self._outage.began(error)
+        else:
+            self._outage.ended()
+
+    def watched_vms(self) -> dict[str, set[str]]:
+        """VM names by host id, of every VM whose stats somebody listens to."""
+        vms: dict[str, set[str]] = {}
+        for channel in self._client.pubsub_channels(f"{_STATS_PREFIX}*"):
+            host_id, vm_name = watched(channel)
+            vms.setdefault(host_id, set()).add(vm_name)
+        return vms
+
+
+class AsyncBus:
+    """Bus's counterpart in the event loop."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self._client = client
+        self._outage = _Outage()
+
+    async def publish(self, messages: Iterable[Published]) -> None:
+        pipe = self._client.pipeline(transaction=False)
+        for channel, body in messages:
+            pipe.publish(channel, body)
+        try:
+            await pipe.execute()
+        except _PROBLEMS as error:
+            self._outage.began(error)
+        else:
+            self._outage.ended()
+
+    async def answers(self) -> bool:
+        try:
+            return bool(await self._client.ping())
+        except _PROBLEMS:
+            return False
+
+
+class _Outage:
+    """Says once that Redis is gone and once that it is back."""
+
+    def __init__(self) -> None:
+        self._gone = False
+
+    def began(self, error: Exception) -> None:
+        if not self._gone:
+            structlog.get_logger().warning("redis is gone", reason=str(error))
+        self._gone = True
+
+    def ended(self) -> None:
+        if self._gone:
+            structlog.get_logger().info("redis is back")
+        self._gone = False

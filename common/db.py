@@ -1,0 +1,148 @@
+"""Postgres: the pools, the named queries of ``sql/queries``, rows as Structs.
+
+Hides psycopg: what goes wrong in it becomes StoreUnavailable here, except the
+violation of a constraint, which is an answer and not a failure.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+import aiosql
+import msgspec
+import psycopg
+from psycopg.rows import dict_row
+from psycopg.types.json import set_json_dumps, set_json_loads
+from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
+
+from common.errors import StoreUnavailable
+
+SQL_DIR = Path(__file__).parent.parent / "sql"
+
+Row = dict[str, Any]
+T = TypeVar("T")
+
+set_json_dumps(msgspec.json.encode)
+set_json_loads(msgspec.json.decode)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A statement from ``sql/queries/FILE.sql`` and its name there."""
+
+    name: str
+    text: str
+
+
+def _load(path: Path) -> SimpleNamespace:
+    found = aiosql.from_path(path, "psycopg", mandatory_parameters=False)
+    names = (n for n in found.available_queries if not n.endswith("_cursor"))
+    return SimpleNamespace(
+        **{n: Query(f"{path.stem}.{n}", getattr(found, n).sql) for n in names}
+    )
+
+
+sql: Any = SimpleNamespace(
+    **{path.stem: _load(path) for path in sorted((SQL_DIR / "queries").glob("*.sql"))}
+)
+"""``sql.vms.observe`` is the query ``observe`` of ``sql/queries/vms.sql``."""
+
+# Searches have optional filters: only a plan for the very values uses the indexes.
+_OPTIONS = (
+    "-c timezone=UTC -c statement_timeout=10000 -c lock_timeout=5000"
+    " -c idle_in_transaction_session_timeout=10000 -c plan_cache_mode=force_custom_plan"
+)
+_CONNECT: dict[str, Any] = {
+    "autocommit": True,
+    "row_factory": dict_row,
+    "connect_timeout": 2,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 5000,
+    "options": _OPTIONS,
+}
+_PATIENCE_S = 2.5
+
+Pool = ConnectionPool[psycopg.Connection[Row]]
+AsyncPool = AsyncConnectionPool[psycopg.AsyncConnection[Row]]
+
+
+def open_pool(url: str, process: str, max_size: int = 8) -> Pool:
+    """A pool for threads; opens at once and connects in the background."""
+    return ConnectionPool(
+        url,
+        kwargs={**_CONNECT, "application_name": process},
+        min_size=1,
+        max_size=max_size,
+        timeout=_PATIENCE_S,
+        reconnect_timeout=5,
+        check=ConnectionPool.check_connection,
+        open=True,
+    )
+
+
+def make_async_pool(url: str, process: str, max_size: int = 8) -> AsyncPool:
+    """The same for the event loop; the caller opens and closes it."""
+    return AsyncConnectionPool(
+        url,
+        kwargs={**_CONNECT, "application_name": process},
+        min_size=1,
+        max_size=max_size,
+        timeout=_PATIENCE_S,
+        reconnect_timeout=5,
+        check=AsyncConnectionPool.check_connection,
+        open=False,
+    )
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn a lost or absent database into StoreUnavailable."""
+    try:
+        yield
+    except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
+        raise StoreUnavailable(
+            "The database does not answer; nothing was changed. Try again shortly;"
+            " if it stays so, look at Postgres and DATABASE_URL."
+        ) from error
+
+
+def all_of(cursor: psycopg.Cursor[Row], shape: type[T]) -> list[T]:
+    return msgspec.convert(cursor.fetchall(), list[shape])  # type: ignore[valid-type]
+
+
+class Reader:
+    """Reads single statements, each on a connection of its own."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def all(self, query: Query, shape: type[T], **params: object) -> list[T]:
+        with translated(), self._pool.connection() as conn:
+            return all_of(conn.execute(query.text, params), shape)
+
+    def one(self, query: Query, shape: type[T], **params: object) -> T | None:
+        rows = self.all(query, shape, **params)
+        return rows[0] if rows else None
+
+
+class AsyncReader:
+    """Reader's counterpart in the event loop."""
+
+    def __init__(self, pool: AsyncPool) -> None:
+        self._pool = pool
+
+    async def all(self, query: Query, shape: type[T], **params: object) -> list[T]:
+        with translated():
+            async with self._pool.connection() as conn:
+                cursor = await conn.execute(query.text, params)
+                rows = await cursor.fetchall()
+        return msgspec.convert(rows, list[shape])  # type: ignore[valid-type]
+
+    async def one(self, query: Query, shape: type[T], **params: object) -> T | None:
+        rows = await self.all(query, shape, **params)
+        return rows[0] if rows else None

@@ -1,0 +1,155 @@
+"""The doorbell: Dramatiq on Redis, with a consumer that is woken instead of polling.
+
+A message carries a task's id and nothing else; what to do stands in the task's row.
+So a message may be lost (a monitor rings again) or doubled (the row is claimed once).
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+from uuid import UUID
+
+import dramatiq
+import redis
+import structlog
+from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
+from dramatiq.errors import ConnectionClosed
+
+from common import bus
+
+QUEUE: Final = "tasks"
+ACTOR: Final = "ring"
+_PROBLEMS = (redis.RedisError, OSError)
+
+
+class WakeConsumer(_RedisConsumer):  # type: ignore[misc]
+    """Dramatiq's consumer, waiting for a bell where the stock one sleeps."""
+
+    def __init__(self, broker: "WakeBroker", *args: Any) -> None:
+        super().__init__(broker, *args)
+        self._bell = broker.bells.of(self.queue_name)
+
+    def ack(self, message: Any) -> None:
+        with _translated():
+            super().ack(message)
+        self._bell.set()
+
+    def nack(self, message: Any) -> None:
+        with _translated():
+            super().nack(message)
+        self._bell.set()
+
+    def __next__(self) -> Any:
+        # The bell is stilled before the look, or one rung in between would be lost.
+        self._bell.clear()
+        with _translated():
+            if not self.message_cache and self._room():
+                self.message_cache = self.broker.do_fetch(self.queue_name, self._room())
+            if self.message_cache:
+                return super().__next__()
+        self._bell.wait(self.timeout / 1000)
+        return None
+
+    def _room(self) -> int:
+        return int(self.prefetch - self.outstanding_message_count)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Dramatiq knows lost connections, but not timeouts (its issue 894)."""
+    try:
+        yield
+    except _PROBLEMS as error:
+        raise ConnectionClosed(error) from None
+
+
+class Bells:
+    """One event a queue, set by a thread that listens to Redis."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._events: dict[str, threading.Event] = {}
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def of(self, queue_name: str) -> threading.Event:
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._listen, name="bells", daemon=True
+                )
+                self._thread.start()
+            return self._events.setdefault(queue_name, threading.Event())
+
+    def _ring_all(self) -> None:
+        for event in list(self._events.values()):
+            event.set()
+
+    def _listen(self) -> None:
+        pause = threading.Event()
+        while True:
+            try:
+                for queue_name in self._rung():
+                    if event := self._events.get(queue_name):
+                        event.set()
+            except _PROBLEMS as error:
+                structlog.get_logger().debug("bells are deaf", reason=str(error))
+                pause.wait(1)
+
+    def _rung(self) -> Iterator[str]:
+        client = bus.connect(self._url)
+        with client, bus.listen_for(client, bus.WAKE) as pubsub:
+            self._ring_all()
+            while True:
+                if message := pubsub.get_message(timeout=1):
+                    yield message["data"].decode()
+
+
+class WakeBroker(RedisBroker):  # type: ignore[misc]
+    """Dramatiq's Redis broker without retries or delays, ringing a bell per message."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(
+            client=bus.connect(url),
+            namespace=bus.QUEUE_NAMESPACE,
+            middleware=[],
+            # Messages of a worker that died are rung again by a monitor anyway;
+            # maintenance only keeps the keys of dead workers from piling up.
+            heartbeat_timeout=15_000,
+            maintenance_chance=20_000,
+            dead_message_ttl=3_600_000,
+        )
+        self.bells = Bells(url)
+
+    @property
+    def consumer_class(self) -> type[WakeConsumer]:
+        return WakeConsumer
+
+    def enqueue(self, message: Any, *, delay: int | None = None) -> Any:
+        enqueued = super().enqueue(message, delay=delay)
+        self.client.publish(bus.WAKE, enqueued.queue_name)
+        return enqueued
+
+
+class Queue:
+    """Rings workers from any thread. Redis is tried once, for two seconds at most."""
+
+    def __init__(self, broker: WakeBroker) -> None:
+        self._broker = broker
+
+    def ring(self, task_ids: list[UUID]) -> None:
+        """Tell the workers of these tasks; a bell that fails is rung by a monitor."""
+        try:
+            for task_id in task_ids:
+                self._broker.enqueue(_message(task_id))
+        except _PROBLEMS as error:
+            structlog.get_logger().warning(
+                "no bell for a task; a monitor will ring", reason=str(error)
+            )
+
+
+def _message(task_id: UUID) -> "dramatiq.Message[None]":
+    return dramatiq.Message(
+        queue_name=QUEUE, actor_name=ACTOR, args=(str(task_id),), kwargs={}, options={}
+    )

@@ -1,0 +1,113 @@
+"""The environment, read in this one place.
+
+``python -m common.settings`` prints the table that stands in README.md.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, get_args, get_type_hints
+
+from msgspec import Meta, Struct, ValidationError, convert
+
+
+def _doc(text: str) -> Meta:
+    return Meta(description=text)
+
+
+Positive = Meta(gt=0)
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a process may be told from outside. Durations are seconds."""
+
+    database_url: Annotated[str, _doc("Postgres, as a libpq URL")]
+    redis_url: Annotated[str, _doc("Redis: `redis://…`, `rediss://…` or `unix://…`")]
+    bind: Annotated[str, _doc("address that the web process listens on")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535), _doc("port of the web process")] = 8080
+    log_format: Annotated[str, Meta(pattern="^(people|json)$"), _doc("`people` or `json`")] = "people"
+    log_level: Annotated[
+        str,
+        Meta(pattern="^(debug|info|warning|error)$"),
+        _doc("`debug`, `info`, `warning` or `error`"),
+    ] = "info"
+    virtumancer_uri_socket_dirs: Annotated[
+        str, _doc("folders, separated by `:`, whose sockets a host's URI may name")
+    ] = ""
+    virtumancer_ssh_dir: Annotated[
+        str, _doc("folder with the ssh keys (`id_*`) and `known_hosts` for ssh hosts")
+    ] = "~/.ssh"
+    virtumancer_wait_s: Annotated[
+        float, Positive, _doc("how long a request waits for its task before it gets 202")
+    ] = 30
+    virtumancer_connect_timeout_s: Annotated[
+        float, Positive, _doc("deadline for opening a connection to a host")
+    ] = 10
+    virtumancer_call_timeout_s: Annotated[
+        float, Positive, _doc("deadline of one libvirt call; then its transport is cut")
+    ] = 10
+    virtumancer_probe_interval_s: Annotated[
+        float, Positive, _doc("how often the monitor asks an idle host for a sign of life")
+    ] = 5
+    virtumancer_stats_interval_s: Annotated[
+        float, Positive, _doc("time between two samples of a watched VM")
+    ] = 2
+    virtumancer_sweep_interval_s: Annotated[
+        float, Positive, _doc("time between two full syncs of a host, the safety net")
+    ] = 300
+    virtumancer_worker_threads: Annotated[
+        int, Positive, _doc("Dramatiq threads of a worker: they only hand tasks on")
+    ] = 4
+    virtumancer_host_share: Annotated[
+        int, Positive, _doc("threads that one host may occupy in a worker, of each lane")
+    ] = 4
+    virtumancer_reuse_port: Annotated[
+        bool, _doc("`1`: several web processes share one port (`bin/up --webs`)")
+    ] = False
+
+    @property
+    def uri_socket_dirs(self) -> tuple[Path, ...]:
+        return tuple(Path(d) for d in self.virtumancer_uri_socket_dirs.split(":") if d)
+
+    @property
+    def ssh_dir(self) -> Path:
+        return Path(self.virtumancer_ssh_dir).expanduser()
+
+
+def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings in ``environ``; ends the process with one line if they are wrong."""
+    names = Settings.__struct_fields__
+    given = {n: environ[n.upper()] for n in names if environ.get(n.upper())}
+    try:
+        return convert(given, Settings, strict=False)
+    except ValidationError as error:
+        raise SystemExit(f"Wrong settings: {error} (variables are in capitals)") from None
+
+
+def table() -> str:
+    """Every setting as a row of a Markdown table."""
+    rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
+    defaults = dict(
+        zip(
+            reversed(Settings.__struct_fields__),
+            reversed(Settings.__struct_defaults__),
+            strict=False,
+        )
+    )
+    for name, hint in get_type_hints(Settings, include_extras=True).items():
+        doc = next(
+            m.description
+            for m in reversed(get_args(hint))
+            if isinstance(m, Meta) and m.description
+        )
+        default = defaults.get(name)
+        if name not in defaults:
+            shown = "required"
+        else:
+            shown = f"`{int(default) if isinstance(default, bool) else default}`"
+        rows.append(f"| `{name.upper()}` | {shown if shown != '``' else ''} | {doc} |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    print(table())  # noqa: T201

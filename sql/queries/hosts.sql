@@ -1,0 +1,42 @@
+-- name: list
+select * from hosts order by id;
+
+-- name: get
+select * from hosts where id = :id;
+
+-- name: add
+-- A host that a worker has just connected to and read.
+insert into hosts (id, uri, state, observation, observed_at)
+values (:id, :uri, 'connected', 0, now())
+on conflict (id) do nothing
+returning *;
+
+-- name: remove
+delete from hosts where id = :id returning *;
+
+-- name: lock
+-- Writes about one host wait for each other here; no row means the host is gone.
+select observation from hosts where db_id = :db_id for no key update;
+
+-- name: synced
+update hosts set observation = :observation, observed_at = now()
+where db_id = :db_id;
+
+-- name: set_state
+-- Only the monitor that owns the host may say how it stands, and only news is written.
+update hosts set
+    state = :state,
+    error = :error,
+    next_retry_at = now() + make_interval(secs => :retry_in_s),
+    state_since = case when state = :state then state_since else now() end,
+    revision = revision + 1
+where db_id = :db_id
+    and exists (
+        select from leases
+        where leases.host_db_id = hosts.db_id and leases.process_id = :process_id
+    )
+    and (state, error, next_retry_at) is distinct from (:state, :error::jsonb, null)
+returning *;
+
+-- name: ids
+select db_id from hosts;

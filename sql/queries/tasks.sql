@@ -1,0 +1,116 @@
+-- name: add
+-- A unique violation names what is busy.
+insert into tasks (id, kind, lane, host_id, vm_uuid, vm_name, uri, requested_by, request_id)
+values (
+    :id, :kind, :lane, :host_id, :vm_uuid::uuid, :vm_name::text, :uri::text,
+    :requested_by, :request_id::text
+)
+on conflict do nothing
+returning id;
+
+-- name: join_look
+-- Asks for a sync, or joins the same one that has not begun yet.
+insert into tasks as t (id, kind, lane, host_id, vm_uuid, vm_name, requested_by, request_id)
+values (
+    :id, :kind, 'look', :host_id, :vm_uuid::uuid, :vm_name::text, :requested_by,
+    :request_id::text
+)
+on conflict (host_id, kind, vm_uuid)
+    where kind in ('sync_host', 'sync_vm') and state = 'queued'
+do update set rung_at = now()
+returning t.id;
+
+-- name: busy
+-- The unfinished task that keeps a VM, or the id of a host, from being acted on.
+select * from tasks
+where host_id = :host_id and lane = 'power' and state in ('queued', 'running')
+    and vm_uuid is not distinct from :vm_uuid::uuid;
+
+-- name: get
+select * from tasks where id = :id;
+
+-- name: list
+select * from tasks
+where (:host::text is null or host_id = :host)
+    and (:vm::text is null or vm_name = :vm or vm_uuid = :vm_uuid::uuid)
+    and (:state::text is null or state = :state)
+    and (:kind::text is null and requested_by <> 'monitor' or kind = :kind)
+    and (:before::uuid is null or id < :before)
+order by id desc
+limit :limit::int;
+
+-- name: lane
+select host_id, lane from tasks where id = :id and state = 'queued';
+
+-- name: claim
+-- The next task of a host's lane, with the host as it is now. The observation is drawn
+-- here, before libvirt is read.
+update tasks t set
+    state = 'running', started_at = now(), attempts = attempts + 1,
+    process_id = :process_id, worker = :process_id,
+    observation = nextval('observations')
+where t.id = (
+    select id from tasks
+    where host_id = :host_id and lane = :lane and state = 'queued'
+    order by id
+    for update skip locked
+    limit 1
+)
+returning t.*,
+    (select h.db_id from hosts h where h.id = t.host_id) as host_db_id,
+    (select h.uri from hosts h where h.id = t.host_id) as host_uri,
+    (select h.state from hosts h where h.id = t.host_id) as host_state,
+    (select h.error from hosts h where h.id = t.host_id) as host_error;
+
+-- name: end
+-- Only the process that holds a task may end it.
+update tasks set
+    state = :state, ended_at = now(), problem = :problem, result = :result,
+    process_id = null
+where id = :id and state = 'running' and process_id = :process_id
+returning id;
+
+-- name: end_of_host
+-- A host that is removed takes its unfinished tasks along.
+update tasks set
+    state = 'failed', ended_at = now(), problem = :problem, process_id = null
+where host_id = :host_id and state in ('queued', 'running')
+returning id;
+
+-- name: ring_stranded
+-- Queued tasks whose bell nobody heard. One row is rung by one monitor.
+update tasks set rung_at = now()
+where id in (
+    select id from tasks
+    where state = 'queued' and rung_at < now() - make_interval(secs => :after_s)
+    order by rung_at
+    for update skip locked
+    limit 1000
+)
+returning id;
+
+-- name: requeue_orphans
+-- Tasks of dead workers that may be done again.
+update tasks set state = 'queued', rung_at = now()
+where state = 'running' and process_id is null
+    and kind not in ('reboot', 'reset') and attempts < :max_attempts
+    -- A look that was asked for again in the meantime is the same look.
+    and not exists (
+        select from tasks q
+        where q.state = 'queued' and q.kind = tasks.kind and q.host_id = tasks.host_id
+            and q.vm_uuid is not distinct from tasks.vm_uuid
+    )
+returning id;
+
+-- name: interrupt_orphans
+-- Tasks of dead workers that must not be done a second time.
+update tasks set
+    state = 'interrupted', ended_at = now(), problem = :problem
+where state = 'running' and process_id is null
+returning id, host_id, vm_uuid, vm_name;
+
+-- name: prune
+delete from tasks
+where ended_at < now() - case
+    when kind in ('sync_host', 'sync_vm', 'info') then interval '1 hour'
+    else interval '30 days' end;

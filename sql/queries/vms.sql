@@ -1,0 +1,138 @@
+-- name: list
+select v.*, h.id as host_id, h.state <> 'connected' as stale,
+    greatest(v.observed_at, h.observed_at) as observed_at
+from vms v join hosts h on h.db_id = v.host_db_id
+where h.id = :host_id and (:after::bigint is null or v.db_id > :after)
+order by v.db_id
+limit :limit::int;
+
+-- name: get
+-- By name or, where no VM has that name, by UUID; the newest row of a name that was
+-- just passed on.
+select v.*, h.id as host_id, h.state <> 'connected' as stale,
+    greatest(v.observed_at, h.observed_at) as observed_at
+from vms v join hosts h on h.db_id = v.host_db_id
+where h.id = :host_id and (v.name = :vm or v.uuid = :uuid::uuid)
+order by v.name = :vm desc, v.observation desc
+limit 1;
+
+-- name: hardware
+select hardware from vms where db_id = :db_id;
+
+-- name: search
+select v.*, h.id as host_id, h.state <> 'connected' as stale,
+    greatest(v.observed_at, h.observed_at) as observed_at
+from vms v join hosts h on h.db_id = v.host_db_id
+where (:host::text is null or h.id = :host)
+    and (:name::text is null or v.name = :name)
+    and (:state::int is null or v.state = :state)
+    and (:mac::jsonb is null or v.hardware @> :mac)
+    and (:disk::jsonb is null or v.hardware @> :disk)
+    and (:after::bigint is null or v.db_id > :after)
+order by v.db_id
+limit :limit::int;
+
+-- name: known
+-- What the database has of a host's VMs, to be compared with what libvirt lists.
+select uuid, name, xml_hash, state, state_reason, persistent, autostart
+from vms where host_db_id = :host_db_id;
+
+-- name: disk_sizes
+-- Sizes that an earlier look measured; a full sync does not measure them again.
+select uuid, hardware -> 'disks' as disks
+from vms where host_db_id = :host_db_id and uuid = any(:uuids::uuid[]) and hardware is not null;
+
+-- name: observe
+-- Writes what is new of what was seen; no row back means nobody is told. What was
+-- observed earlier than the row, its host or its removal is old news and left alone.
+insert into vms as v (
+    host_db_id, uuid, name, title, description, vcpu_count, memory_bytes, state,
+    state_reason, persistent, autostart, graphics, hardware, xml_hash, observation
+)
+select :host_db_id, s.uuid, s.name, s.title, s.description, s.vcpu_count,
+    s.memory_bytes, s.state, s.state_reason, s.persistent, s.autostart, s.graphics,
+    s.hardware, s.xml_hash, :observation
+from unnest(
+    :uuid::uuid[], :name::text[], :title::text[], :description::text[],
+    :vcpu_count::int[], :memory_bytes::bigint[], :state::int[], :state_reason::int[],
+    :persistent::boolean[], :autostart::boolean[], :graphics::jsonb[],
+    :hardware::jsonb[], :xml_hash::bytea[]
+) as s (
+    uuid, name, title, description, vcpu_count, memory_bytes, state, state_reason,
+    persistent, autostart, graphics, hardware, xml_hash
+)
+left join removed_vms r on r.host_db_id = :host_db_id and r.uuid = s.uuid
+where r.observation is null or r.observation < :observation
+on conflict (host_db_id, uuid) do update set
+    name = excluded.name,
+    title = excluded.title,
+    description = excluded.description,
+    vcpu_count = excluded.vcpu_count,
+    memory_bytes = excluded.memory_bytes,
+    state = excluded.state,
+    state_reason = excluded.state_reason,
+    persistent = excluded.persistent,
+    autostart = excluded.autostart,
+    graphics = excluded.graphics,
+    hardware = excluded.hardware,
+    xml_hash = excluded.xml_hash,
+    observation = excluded.observation,
+    observed_at = now(),
+    revision = v.revision + 1
+where v.observation < excluded.observation and (
+    v.name, v.title, v.description, v.vcpu_count, v.memory_bytes, v.state,
+    v.state_reason, v.persistent, v.autostart, v.graphics, v.hardware, v.xml_hash
+) is distinct from (
+    excluded.name, excluded.title, excluded.description, excluded.vcpu_count,
+    excluded.memory_bytes, excluded.state, excluded.state_reason, excluded.persistent,
+    excluded.autostart, excluded.graphics, excluded.hardware, excluded.xml_hash
+)
+returning uuid;
+
+-- name: observe_states
+-- The same for VMs whose XML is what it was, or cannot be read: the cheap facts alone.
+update vms v set
+    name = s.name, state = s.state, state_reason = s.state_reason,
+    persistent = s.persistent, autostart = s.autostart,
+    observation = :observation, observed_at = now(), revision = v.revision + 1
+from unnest(
+    :uuid::uuid[], :name::text[], :state::int[], :state_reason::int[],
+    :persistent::boolean[], :autostart::boolean[]
+) as s (uuid, name, state, state_reason, persistent, autostart)
+where v.host_db_id = :host_db_id and v.uuid = s.uuid and v.observation < :observation
+    and (v.name, v.state, v.state_reason, v.persistent, v.autostart)
+        is distinct from (s.name, s.state, s.state_reason, s.persistent, s.autostart)
+returning v.uuid;
+
+-- name: seen_again
+-- A single look that found nothing new still is the latest look.
+update vms set observation = :observation, observed_at = now()
+where host_db_id = :host_db_id and uuid = :uuid::uuid and observation < :observation;
+
+-- name: namesakes
+-- Other rows under the name of a VM that was just looked at: renamed or gone meanwhile.
+select uuid from vms
+where host_db_id = :host_db_id and name = :name and uuid <> :uuid::uuid;
+
+-- name: remove_absent
+-- After a full listing: rows that are not in it, unless they were seen later.
+delete from vms
+where host_db_id = :host_db_id and observation < :observation
+    and uuid <> all(:present::uuid[])
+returning uuid;
+
+-- name: forget_removed
+delete from removed_vms
+where host_db_id = :host_db_id and observation < :observation;
+
+-- name: remove
+-- After a look that found no such domain.
+with mark as (
+    insert into removed_vms as r (host_db_id, uuid, observation)
+    values (:host_db_id, :uuid::uuid, :observation)
+    on conflict (host_db_id, uuid) do update set
+        observation = greatest(r.observation, excluded.observation)
+)
+delete from vms
+where host_db_id = :host_db_id and uuid = :uuid::uuid and observation < :observation
+returning uuid;
