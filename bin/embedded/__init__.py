@@ -1,0 +1,15 @@
+"""Private servers and a private hypervisor, run from a folder by an ordinary user."""
+
+from embedded.folders import FolderError, scratch
+from embedded.libvirtd import Libvirtd
+from embedded.servers import Postgres, Redis, Server, ServerError
+
+__all__ = [
+    "FolderError",
+    "Libvirtd",
+    "Postgres",
+    "Redis",
+    "Server",
+    "ServerError",
+    "scratch",
+]
