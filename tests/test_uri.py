@@ -1,0 +1,300 @@
+"""A URI is admitted by a table, refused with a sentence, and written anew."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from common.errors import UriNotAllowed
+from common.uri import HostUri, UriPolicy, parse
+
+POLICY = UriPolicy(socket_folders=(Path("/srv/sockets"),))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("qemu:///system", HostUri("qemu", "unix", "system")),
+        ("qemu+unix:///system", HostUri("qemu", "unix", "system")),
+        (
+            "qemu+unix:///session?socket=/srv/sockets/a/libvirt-sock",
+            HostUri("qemu", "unix", "session", socket="/srv/sockets/a/libvirt-sock"),
+        ),
+        (
+            "test+unix:///default?SOCKET=%2Fsrv%2Fsockets%2Fa%20b%3F",
+            HostUri("test", "unix", "default", socket="/srv/sockets/a b?"),
+        ),
+        (
+            "qemu+unix:///system?socket=/run/libvirt/virtqemud-sock",
+            HostUri("qemu", "unix", "system", socket="/run/libvirt/virtqemud-sock"),
+        ),
+        (
+            "qemu+ssh://user@host/system",
+            HostUri(
+                "qemu",
+                "ssh",
+                "system",
+                "user",
+                "host",
+                socket="/var/run/libvirt/libvirt-sock",
+            ),
+        ),
+        (
+            "QEMU+SSH://Kvm-01.Example.org:2222/session?socket=/run/user/7/s",
+            HostUri(
+                "qemu",
+                "ssh",
+                "session",
+                host="kvm-01.example.org",
+                port=2222,
+                socket="/run/user/7/s",
+            ),
+        ),
+        (
+            "qemu+tcp://[2001:db8::1]:1/system",
+            HostUri("qemu", "tcp", "system", host="2001:db8::1", port=1),
+        ),
+        (
+            "test+tcp://192.0.2.1/default",
+            HostUri("test", "tcp", "default", None, "192.0.2.1"),
+        ),
+    ],
+)
+def test_a_proper_uri_is_taken_apart(text: str, expected: HostUri) -> None:
+    assert parse(text, POLICY) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("qemu+unix:///system", "qemu:///system"),
+        ("QEMU+ssh://user@HOST:22/system", "qemu+ssh://user@host/system"),
+        (
+            "qemu+ssh://host/system?socket=/var/run/libvirt/libvirt-sock",
+            "qemu+ssh://host/system",
+        ),
+        (
+            "qemu+ssh://host/session?socket=/run/s",
+            "qemu+ssh://host/session?socket=/run/s",
+        ),
+        ("qemu+tcp://[2001:DB8::1]:16509/system", "qemu+tcp://[2001:db8::1]/system"),
+        (
+            "test+unix:///default?socket=/srv/sockets/a%20b%3Fc",
+            "test+unix:///default?socket=/srv/sockets/a%20b%3Fc",
+        ),
+    ],
+)
+def test_a_uri_has_one_canonical_text(text: str, canonical: str) -> None:
+    uri = parse(text, POLICY)
+
+    assert str(uri) == canonical
+    assert str(parse(str(uri), POLICY)) == canonical
+
+
+HOSTILE = [
+    # Not a URI.
+    ("", "form"),
+    ("qemu", "form"),
+    ("demo-alias", "form"),
+    ("qemu:/system", "form"),
+    ("://host/system", "form"),
+    ("qemu+ssh+ext://host/system", "form"),
+    ("qemu+://host/system", "form"),
+    (" qemu:///system", "space"),
+    ("qemu:///system\n", "control"),
+    ("qemu+ssh://host\x00/system", "control"),
+    ("qemu+ssh://höst/system", "ASCII"),
+    ("qemu+ssh://" + "a" * 2000 + "/system", "longer"),
+    ("qemu:///system#", "fragment"),
+    ("qemu+ssh://host/system#?socket=/x", "fragment"),
+    # Drivers and paths that run tools, read files or talk HTTP.
+    ("test:///default", "serve it from a libvirtd"),
+    ("test:///etc/hostname", "serve it from a libvirtd"),
+    ("test+unix:///etc/hostname?socket=/srv/sockets/s", "/etc/hostname"),
+    ("qemu:///embed?root=/tmp", "/embed"),
+    ("qemu:///", "path"),
+    ("qemu+ssh://host", "path"),
+    ("qemu+ssh://host/system/", "path"),
+    ("qemu+ssh://host//system", "path"),
+    ("qemu+ssh://host/../system", "path"),
+    ("qemu:///default", "path"),
+    ("esx://host/?no_verify=1", "driver esx"),
+    ("vbox:///session", "driver vbox"),
+    ("remote://host/", "driver remote"),
+    ("lxc:///", "driver lxc"),
+    ("xen:///system", "driver xen"),
+    # Transports.
+    ("qemu+ext:///system?command=/bin/sh", "transport ext"),
+    ("QEMU+EXT:///system?COMMAND=/bin/sh", "transport ext"),
+    ("qemu+tls://host/system", "transport tls is not supported"),
+    ("qemu://host/system", "tls"),
+    ("qemu+libssh://host/system", "transport libssh"),
+    ("qemu+libssh2://host/system", "transport libssh2"),
+    ("qemu+vxstream://host/system", "transport vxstream"),
+    # Parameters, in any case and behind any separator.
+    ("qemu+ssh://host/system?command=/bin/sh", "'command'"),
+    ("qemu+ssh://host/system?COMMAND=/bin/sh", "'COMMAND'"),
+    ("qemu+ssh://host/system?c%6Fmmand=/bin/sh", "'c%6Fmmand'"),
+    ("qemu+ssh://host/system?netcat=/bin/sh", "'netcat'"),
+    ("qemu+ssh://host/system?keyfile=/etc/shadow", "'keyfile'"),
+    ("qemu+ssh://host/system?known_hosts=/tmp/k", "'known_hosts'"),
+    ("qemu+ssh://host/system?no_verify=1", "'no_verify'"),
+    ("qemu+ssh://host/system?proxy=netcat", "'proxy'"),
+    ("qemu+ssh://host/system?name=qemu:///embed", "'name'"),
+    ("qemu+ssh://host/system?authfile=/tmp/a", "'authfile'"),
+    ("qemu+ssh://host/system?socket=/run/s&command=x", "'command'"),
+    ("qemu+ssh://host/system?socket=/run/s;command=x", "'command'"),
+    ("qemu+ssh://host/system?socket=/run/a&Socket=/run/b", "twice"),
+    ("qemu+ssh://host/system?", "''"),
+    ("qemu+ssh://host/system?socket=/run/s&", "''"),
+    # Users, hosts and ports.
+    ("qemu+ssh://-oProxyCommand=id@host/system", "name of a user"),
+    ("qemu+ssh://-oProxyCommand=id/system", "neither"),
+    ("qemu+ssh://user:secret@host/system", "password"),
+    ("qemu+ssh://a@b@host/system", "name of a user"),
+    ("qemu+ssh://@host/system", "name of a user"),
+    ("qemu+ssh://Root@host/system", "name of a user"),
+    ("qemu+ssh://$(id)@host/system", "name of a user"),
+    ("qemu+ssh://user%40x@host/system", "percent"),
+    ("qemu+ssh://ho%73t/system", "percent"),
+    ("qemu+ssh://host;id/system", "neither"),
+    ("qemu+ssh://host,other/system", "neither"),
+    ("qemu+ssh://`id`/system", "neither"),
+    ("qemu+ssh://host..org/system", "neither"),
+    ("qemu+ssh://.host/system", "neither"),
+    ("qemu+ssh://host-/system", "neither"),
+    ("qemu+ssh://2130706433/system", "neither"),
+    ("qemu+ssh://127.1/system", "neither"),
+    ("qemu+ssh://0x7f000001/system", "neither"),
+    ("qemu+ssh://1.2.3.0x4/system", "neither"),
+    ("qemu+ssh:///system", "no host"),
+    ("qemu+tcp:///system", "no host"),
+    ("qemu+tcp://user@host/system", "only ssh takes a user"),
+    ("qemu+ssh://host:/system", "port"),
+    ("qemu+ssh://host:0/system", "between"),
+    ("qemu+ssh://host:65536/system", "between"),
+    ("qemu+ssh://host:22x/system", "port"),
+    ("qemu+ssh://host:+22/system", "port"),
+    ("qemu+ssh://2001:db8::1/system", "brackets"),
+    ("qemu+ssh://[host]/system", "IPv6"),
+    ("qemu+ssh://[::1/system", "IPv6"),
+    ("qemu+ssh://[::1]22/system", "port"),
+    ("qemu+ssh://[fe80::1%25eth0]/system", "percent"),
+    ("qemu+unix://host/system", "takes no host"),
+    # Sockets.
+    ("qemu:///session", "socket"),
+    ("test+unix:///default", "socket"),
+    ("qemu+ssh://host/session", "socket"),
+    ("qemu+tcp://host/system?socket=/run/s", "no meaning over tcp"),
+    ("qemu+unix:///system?socket=", "absolute"),
+    ("qemu+unix:///system?socket", "absolute"),
+    ("qemu+unix:///system?socket=run/s", "absolute"),
+    ("qemu+unix:///system?socket=/etc/s", "VIRTUMANCER_URI_SOCKET_DIRS"),
+    ("qemu+unix:///system?socket=/srv/sockets", "VIRTUMANCER_URI_SOCKET_DIRS"),
+    ("qemu+unix:///system?socket=/srv/socketsx/s", "VIRTUMANCER_URI_SOCKET_DIRS"),
+    ("qemu+unix:///system?socket=/srv/sockets/../s", "absolute"),
+    ("qemu+unix:///system?socket=/srv/sockets/%2E%2E/s", "absolute"),
+    ("qemu+unix:///system?socket=//srv/sockets/s", "'/'"),
+    ("qemu+unix:///system?socket=/srv/sockets//s", "absolute"),
+    ("qemu+unix:///system?socket=/srv/sockets/s%00", "control"),
+    ("qemu+unix:///system?socket=/srv/sockets/s%0A", "control"),
+    ("qemu+unix:///system?socket=/srv/sockets/s%FF", "UTF-8"),
+    ("qemu+unix:///system?socket=/srv/sockets/" + "a" * 120, "longer"),
+    ("qemu+ssh://host/system?socket=/run/s%20;id", "'id'"),
+    ("qemu+ssh://host/system?socket=/run/s%3Bid", "far side"),
+    ("qemu+ssh://host/system?socket=/run/$(id)", "far side"),
+    ("qemu+ssh://host/system?socket=/run/'s'", "far side"),
+    ("qemu+ssh://host/system?socket=/run/s:22", "far side"),
+    ("qemu+ssh://host/system?socket=/run/%25h", "far side"),
+    ("qemu+ssh://host/system?socket=/run/$%7BHOME%7D", "far side"),
+    ("qemu+ssh://host/system?socket=/run/../s", "absolute"),
+    ("qemu+ssh://host/system?socket=/" + "a" * 107, "longer"),
+]
+
+
+@pytest.mark.parametrize(("text", "named"), HOSTILE, ids=[t[:60] for t, _ in HOSTILE])
+def test_a_hostile_uri_is_refused_by_name(text: str, named: str) -> None:
+    with pytest.raises(UriNotAllowed) as refusal:
+        parse(text, POLICY)
+
+    assert named in refusal.value.detail
+
+
+def test_a_link_must_not_lead_out_of_the_allowed_folder(tmp_path: Path) -> None:
+    allowed = tmp_path / "allowed"
+    allowed.mkdir()
+    (allowed / "out").symlink_to("/etc")
+    (allowed / "in").symlink_to(allowed)
+    policy = UriPolicy((allowed,))
+
+    inside = parse(f"qemu+unix:///system?socket={allowed}/in/s", policy)
+
+    assert inside.socket == f"{allowed}/in/s"
+    with pytest.raises(UriNotAllowed):
+        parse(f"qemu+unix:///system?socket={allowed}/out/s", policy)
+
+
+def test_an_allowed_folder_may_itself_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    policy = UriPolicy((tmp_path / "link",))
+
+    assert parse(f"qemu+unix:///system?socket={tmp_path}/link/s", policy)
+    assert parse(f"qemu+unix:///system?socket={tmp_path}/real/s", policy)
+
+
+def test_no_folder_is_allowed_unless_it_is_named() -> None:
+    for folders in [(), (Path("/"),)]:
+        with pytest.raises(UriNotAllowed):
+            parse("qemu+unix:///system?socket=/etc/libvirt-sock", UriPolicy(folders))
+
+
+PIECES = st.sampled_from(
+    [
+        "qemu",
+        "test",
+        "+",
+        "ssh",
+        "tcp",
+        "unix",
+        "ext",
+        ":",
+        "//",
+        "/",
+        "host",
+        "user",
+        "@",
+        "-",
+        "[::1]",
+        "system",
+        "default",
+        "?",
+        "&",
+        ";",
+        "socket",
+        "=",
+        "#",
+        "%2F",
+        "/srv/sockets/a",
+        "command",
+        "..",
+        "$(id)",
+        "22",
+        "16509",
+        "%00",
+        "'",
+        "\n",
+    ]
+)
+
+
+@given(st.lists(PIECES, max_size=14).map("".join) | st.text(max_size=60))
+@example("qemu+unix:///system?socket=/srv/sockets/a")
+def test_whatever_is_admitted_survives_being_written_and_read(text: str) -> None:
+    try:
+        uri = parse(text, POLICY)
+    except UriNotAllowed:
+        return
+
+    assert parse(str(uri), POLICY) == uri
