@@ -19,7 +19,7 @@ from embedded.folders import (
     socket_path,
     write,
 )
-from embedded.processes import end, of_folder, program
+from embedded.processes import end, of_folder, program, send, wait_until
 from embedded.servers import Server
 
 # What libvirt appends to XDG_CONFIG_HOME for QEMU's monitor socket, at its longest.
@@ -41,6 +41,8 @@ auth_tcp = "none"
 max_clients = 200
 max_anonymous_clients = 200
 """
+
+GUARD = Path(__file__).with_name("guard.py")
 
 # stdio_handler: "logd" would start a virtlogd that nobody ends.
 QEMU_CONF = """\
@@ -102,9 +104,14 @@ class Libvirtd(Server):
             ),
         )
 
+    @property
+    def program(self) -> str:
+        return "libvirtd"
+
     def command(self) -> list[str]:
         listen = ["--listen"] if self.listen_tcp is not None else []
         return [
+            *("/usr/bin/python3", "-I", "-S", "-c", GUARD.read_text()),
             *("/usr/sbin/libvirtd", "--config", str(self.folder / "libvirtd.conf")),
             *("--pid-file", str(self.folder / "libvirtd.pid"), *listen),
         ]
@@ -163,10 +170,10 @@ class Libvirtd(Server):
 
     def kill(self) -> None:
         """SIGKILL to libvirtd alone: its machines go on, as on a real host."""
-        if self._process is not None:
-            if self.running:
-                os.kill(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+        while self.running:
+            # A moment after the launch the guard has not started libvirtd yet.
+            send(self.pids, signal.SIGKILL)
+            wait_until(lambda: not self.running, 0.1)
 
     def tidy(self) -> None:
         for name in ("libvirt-sock", "libvirt-sock-ro", "libvirt-admin-sock"):
@@ -177,8 +184,8 @@ class Libvirtd(Server):
 
     @property
     def pids(self) -> list[int]:
-        """libvirtd alone: machines are not its children and not part of it."""
-        return [self.process.pid] if self.running else []
+        """libvirtd alone: its guard and its machines are not part of it."""
+        return [pid for pid in super().pids if program(pid) == self.program]
 
     @property
     def _short(self) -> Path:
