@@ -5,7 +5,7 @@ clients get, so the relay decodes nothing.
 """
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -115,7 +115,8 @@ class Bus:
     def watched_vms(self) -> dict[str, set[str]]:
         """VM names by host id, of every VM whose stats somebody listens to."""
         vms: dict[str, set[str]] = {}
-        for channel in self._client.pubsub_channels(f"{_STATS_PREFIX}*"):
+        channels: Any = self._client.pubsub_channels(f"{_STATS_PREFIX}*")
+        for channel in channels:
             host_id, vm_name = watched(channel)
             vms.setdefault(host_id, set()).add(vm_name)
         return vms

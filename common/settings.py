@@ -25,7 +25,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     redis_url: Annotated[str, _doc("Redis: `redis://…`, `rediss://…` or `unix://…`")]
     bind: Annotated[str, _doc("address that the web process listens on")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535), _doc("port of the web process")] = 8080
-    log_format: Annotated[str, Meta(pattern="^(people|json)$"), _doc("`people` or `json`")] = "people"
+    log_format: Annotated[
+        str, Meta(pattern="^(people|json)$"), _doc("`people` or `json`")
+    ] = "people"
     log_level: Annotated[
         str,
         Meta(pattern="^(debug|info|warning|error)$"),
@@ -38,7 +40,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         str, _doc("folder with the ssh keys (`id_*`) and `known_hosts` for ssh hosts")
     ] = "~/.ssh"
     virtumancer_wait_s: Annotated[
-        float, Positive, _doc("how long a request waits for its task before it gets 202")
+        float,
+        Positive,
+        _doc("how long a request waits for its task, then it gets 202"),
     ] = 30
     virtumancer_connect_timeout_s: Annotated[
         float, Positive, _doc("deadline for opening a connection to a host")
@@ -47,7 +51,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         float, Positive, _doc("deadline of one libvirt call; then its transport is cut")
     ] = 10
     virtumancer_probe_interval_s: Annotated[
-        float, Positive, _doc("how often the monitor asks an idle host for a sign of life")
+        float,
+        Positive,
+        _doc("how often an idle host is asked for a sign of life"),
     ] = 5
     virtumancer_stats_interval_s: Annotated[
         float, Positive, _doc("time between two samples of a watched VM")
@@ -59,7 +65,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         int, Positive, _doc("Dramatiq threads of a worker: they only hand tasks on")
     ] = 4
     virtumancer_host_share: Annotated[
-        int, Positive, _doc("threads that one host may occupy in a worker, of each lane")
+        int,
+        Positive,
+        _doc("threads that one host may take in a worker, per lane"),
     ] = 4
     virtumancer_reuse_port: Annotated[
         bool, _doc("`1`: several web processes share one port (`bin/up --webs`)")
@@ -81,7 +89,9 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     try:
         return convert(given, Settings, strict=False)
     except ValidationError as error:
-        raise SystemExit(f"Wrong settings: {error} (variables are in capitals)") from None
+        raise SystemExit(
+            f"Wrong settings: {error} (variables are in capitals)"
+        ) from None
 
 
 def table() -> str:

@@ -13,9 +13,7 @@ class VmAddress(Struct, frozen=True, rename="camel", forbid_unknown_fields=True)
     vm_name: Annotated[str, Meta(min_length=1, max_length=4096)]
 
 
-class SubscribeVmStats(
-    Struct, frozen=True, tag_field="type", tag="subscribe-vm-stats"
-):
+class SubscribeVmStats(Struct, frozen=True, tag_field="type", tag="subscribe-vm-stats"):
     payload: VmAddress
 
 

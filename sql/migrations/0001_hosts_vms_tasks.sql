@@ -93,7 +93,6 @@ create table tasks (
     process_id uuid references processes on delete set null,
     -- Stays when the process is gone.
     worker uuid,
-    observation bigint,
     problem jsonb,
     result jsonb
 );

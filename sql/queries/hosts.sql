@@ -6,10 +6,10 @@ select * from hosts where id = :id;
 
 -- name: add
 -- A host that a worker has just connected to and read.
-insert into hosts (id, uri, state, observation, observed_at)
-values (:id, :uri, 'connected', 0, now())
+insert into hosts (id, uri, state, observed_at)
+values (:id, :uri, 'connected', now())
 on conflict (id) do nothing
-returning *;
+returning db_id;
 
 -- name: remove
 delete from hosts where id = :id returning *;
@@ -23,7 +23,8 @@ update hosts set observation = :observation, observed_at = now()
 where db_id = :db_id;
 
 -- name: set_state
--- Only the monitor that owns the host may say how it stands, and only news is written.
+-- Only the monitor that owns the host may say how it stands. "changed" is about the
+-- state, not about the error or the next try.
 update hosts set
     state = :state,
     error = :error,
@@ -35,8 +36,7 @@ where db_id = :db_id
         select from leases
         where leases.host_db_id = hosts.db_id and leases.process_id = :process_id
     )
-    and (state, error, next_retry_at) is distinct from (:state, :error::jsonb, null)
-returning *;
+returning state_since = now() as changed;
 
 -- name: ids
 select db_id from hosts;

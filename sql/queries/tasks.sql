@@ -43,12 +43,10 @@ limit :limit::int;
 select host_id, lane from tasks where id = :id and state = 'queued';
 
 -- name: claim
--- The next task of a host's lane, with the host as it is now. The observation is drawn
--- here, before libvirt is read.
+-- The next task of a host's lane, with the host as it is now.
 update tasks t set
     state = 'running', started_at = now(), attempts = attempts + 1,
-    process_id = :process_id, worker = :process_id,
-    observation = nextval('observations')
+    process_id = :process_id, worker = :process_id
 where t.id = (
     select id from tasks
     where host_id = :host_id and lane = :lane and state = 'queued'
@@ -90,16 +88,25 @@ where id in (
 returning id;
 
 -- name: requeue_orphans
--- Tasks of dead workers that may be done again.
+-- Tasks of dead workers that may be done again. Of several equal looks one goes first,
+-- and none while an equal one is queued: the rest follow when that has begun.
 update tasks set state = 'queued', rung_at = now()
-where state = 'running' and process_id is null
-    and kind not in ('reboot', 'reset') and attempts < :max_attempts
-    -- A look that was asked for again in the meantime is the same look.
-    and not exists (
-        select from tasks q
-        where q.state = 'queued' and q.kind = tasks.kind and q.host_id = tasks.host_id
-            and q.vm_uuid is not distinct from tasks.vm_uuid
-    )
+where id in (
+    select distinct on (kind, host_id, vm_uuid, look) id
+    from (
+        select t.*, case when t.lane = 'power' then t.id end as look from tasks t
+    ) t
+    where state = 'running' and process_id is null
+        and kind not in ('reboot', 'reset') and attempts < :max_attempts
+        and not exists (
+            select from tasks q
+            where q.state = 'queued' and q.kind = t.kind and q.host_id = t.host_id
+                and q.vm_uuid is not distinct from t.vm_uuid
+                and t.kind in ('sync_host', 'sync_vm')
+        )
+    order by kind, host_id, vm_uuid, look, id
+)
+and state = 'running' and process_id is null
 returning id;
 
 -- name: interrupt_orphans
@@ -107,6 +114,7 @@ returning id;
 update tasks set
     state = 'interrupted', ended_at = now(), problem = :problem
 where state = 'running' and process_id is null
+    and (kind in ('reboot', 'reset') or attempts >= :max_attempts)
 returning id, host_id, vm_uuid, vm_name;
 
 -- name: prune

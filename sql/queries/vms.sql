@@ -1,3 +1,7 @@
+-- name: next_observation
+-- Drawn before libvirt is read.
+select nextval('observations') as number;
+
 -- name: list
 select v.*, h.id as host_id, h.state <> 'connected' as stale,
     greatest(v.observed_at, h.observed_at) as observed_at
@@ -104,6 +108,23 @@ where v.host_db_id = :host_db_id and v.uuid = s.uuid and v.observation < :observ
         is distinct from (s.name, s.state, s.state_reason, s.persistent, s.autostart)
 returning v.uuid;
 
+-- name: add_unread
+-- A domain whose XML could not be read yet: it is there, and that is all we know.
+insert into vms (
+    host_db_id, uuid, name, title, description, vcpu_count, memory_bytes, state,
+    state_reason, persistent, autostart, graphics, observation
+)
+select :host_db_id, s.uuid, s.name, '', '', 0, 0, s.state, s.state_reason,
+    s.persistent, s.autostart, '{"vnc": false, "spice": false}', :observation
+from unnest(
+    :uuid::uuid[], :name::text[], :state::int[], :state_reason::int[],
+    :persistent::boolean[], :autostart::boolean[]
+) as s (uuid, name, state, state_reason, persistent, autostart)
+left join removed_vms r on r.host_db_id = :host_db_id and r.uuid = s.uuid
+where r.observation is null or r.observation < :observation
+on conflict (host_db_id, uuid) do nothing
+returning uuid;
+
 -- name: seen_again
 -- A single look that found nothing new still is the latest look.
 update vms set observation = :observation, observed_at = now()
@@ -136,3 +157,7 @@ with mark as (
 delete from vms
 where host_db_id = :host_db_id and uuid = :uuid::uuid and observation < :observation
 returning uuid;
+
+-- name: analyze
+-- After the first big sync: until then the planner thinks that the table is empty.
+analyze vms;

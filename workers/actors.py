@@ -1,0 +1,304 @@
+"""What a worker does: one function a kind of task, and the frame they all run in.
+
+Dramatiq brings a bell; the task is claimed from its row, done once, and its end is
+written together with whoever waits being told.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, TypeVar, get_args
+from uuid import UUID
+
+import dramatiq
+import structlog
+from msgspec import Struct
+from psycopg.types.json import Jsonb
+
+from common import bus
+from common.changes import Change, Changes
+from common.db import Reader, sql
+from common.errors import (
+    HostIdTaken,
+    HostRemoved,
+    HostUnreachable,
+    StoreUnavailable,
+    UnknownVm,
+    VirtumancerError,
+    problem_of,
+)
+from common.queue import ACTOR, QUEUE, WakeBroker
+from common.shapes import HostInfo, PowerAction, Problem, TaskKind
+from workers.connections import ConnectionKey, Connections
+from workers.hypervisor.connection import Connection
+from workers.lanes import LaneKey, Lanes
+from workers.leases import Presence
+from workers.sync import Sync
+
+_PAUSE_S: Final = 0.5
+
+T = TypeVar("T")
+
+
+class Claimed(Struct, frozen=True):
+    """A task that this process holds, and its host as it was when it was claimed."""
+
+    id: UUID
+    process_id: UUID
+    kind: TaskKind
+    host_id: str
+    vm_uuid: UUID | None
+    vm_name: str | None
+    uri: str | None
+    request_id: str | None
+    host_db_id: int | None
+    host_uri: str | None
+    host_state: str | None
+    host_error: Problem | None
+
+
+class Patience:
+    """Waits for an absent database in the middle of a task, until the process stops."""
+
+    def __init__(self) -> None:
+        self._stopping = threading.Event()
+
+    def outlast(self, work: Callable[[], T]) -> T:
+        """``work`` again and again for as long as the database is away.
+
+        It must do no harm when done twice. Raises StoreUnavailable when the process
+        stops first; the task then falls to another worker.
+        """
+        while True:
+            try:
+                return work()
+            except StoreUnavailable:
+                if self._stopping.wait(_PAUSE_S):
+                    raise
+
+    def end(self) -> None:
+        self._stopping.set()
+
+
+class Work:
+    """The kinds of task. Each takes the claimed task and returns its result."""
+
+    def __init__(
+        self,
+        changes: Changes,
+        connections: Connections,
+        sync: Sync,
+        patience: Patience,
+    ) -> None:
+        self._changes = changes
+        self._connections = connections
+        self._sync = sync
+        self._patience = patience
+        self.kinds: dict[TaskKind, Callable[[Claimed], object]] = {
+            **dict.fromkeys(get_args(PowerAction), self.power),
+            "connect": self.connect,
+            "info": self.info,
+            "sync_host": self.sync_host,
+            "sync_vm": self.sync_vm,
+        }
+
+    def power(self, task: Claimed) -> None:
+        """Press a button, then look at what it did."""
+        connection, host_db_id = self._connection(task)
+        assert task.vm_uuid
+        try:
+            connection.power(str(task.vm_uuid), task.kind)
+        finally:
+            # A refused action too may have found the VM otherwise than its row says.
+            # It waits for an absent database: pressing again would be no cure.
+            if not connection.broken:
+                self._patience.outlast(lambda: self._look(connection, task, host_db_id))
+
+    def _look(self, connection: Connection, task: Claimed, host_db_id: int) -> None:
+        """A transient VM is gone after it was shut down; that is no failure."""
+        assert task.vm_uuid
+        with suppress(UnknownVm):
+            self._sync.vm(connection, task.host_id, host_db_id, task.vm_uuid)
+
+    def connect(self, task: Claimed) -> None:
+        """Read a new host, and only then store it with all its VMs."""
+        assert task.uri
+        connection = self._connections.open(task.uri)
+        try:
+            seen = self._sync.read_host(connection, 0)
+        finally:
+            connection.close()
+        with self._changes.begin() as change:
+            added = change.one(sql.hosts.add, _DbId, id=task.host_id, uri=task.uri)
+            if added is None:
+                raise HostIdTaken(f"There is a host {task.host_id} already.")
+            self._sync.write_host(change, task.host_id, added.db_id, seen)
+            change.publish(*bus.hosts_changed(task.host_id))
+            end(change, task)
+
+    def info(self, task: Claimed) -> HostInfo:
+        connection, _ = self._connection(task)
+        facts = connection.host_facts()
+        return HostInfo(
+            hostname=facts.hostname,
+            cpu=facts.cpus,
+            memory=facts.memory_bytes,
+            cores=facts.cores,
+            threads=facts.threads,
+            sockets=facts.sockets,
+            nodes=facts.numa_nodes,
+            mhz=facts.cpu_mhz,
+            cpu_model=facts.cpu_model,
+            free_memory_bytes=facts.free_memory_bytes,
+            hypervisor=facts.hypervisor,
+            hypervisor_version=facts.hypervisor_version,
+            libvirt_version=facts.libvirt_version,
+        )
+
+    def sync_host(self, task: Claimed) -> None:
+        connection, host_db_id = self._connection(task)
+        self._sync.host(connection, task.host_id, host_db_id)
+
+    def sync_vm(self, task: Claimed) -> None:
+        connection, host_db_id = self._connection(task)
+        assert task.vm_uuid
+        self._sync.vm(connection, task.host_id, host_db_id, task.vm_uuid)
+
+    def _connection(self, task: Claimed) -> tuple[Connection, int]:
+        if task.host_db_id is None or task.host_uri is None:
+            raise HostRemoved(f"The host {task.host_id} was removed.")
+        if task.host_state in ("unreachable", "disabled"):
+            # Its monitor tries again by itself; no worker waits for it meanwhile.
+            why = task.host_error.detail if task.host_error else "It is disabled."
+            raise HostUnreachable(f"{task.host_id} cannot be reached now. {why}")
+        key = ConnectionKey(task.host_db_id, task.host_uri)
+        return self._connections.get(key), task.host_db_id
+
+
+class _DbId(Struct):
+    db_id: int
+
+
+class _Lane(Struct):
+    host_id: str
+    lane: str
+
+
+class Tasks:
+    """Claims tasks and ends them."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        changes: Changes,
+        presence: Presence,
+        kinds: dict[TaskKind, Callable[[Claimed], object]],
+        patience: Patience,
+    ) -> None:
+        self._reader = reader
+        self._changes = changes
+        self._presence = presence
+        self._kinds = kinds
+        self._patience = patience
+
+    def lane(self, task_id: UUID) -> LaneKey | None:
+        """The lane of a task that is still queued."""
+        found = self._reader.one(sql.tasks.lane, _Lane, id=task_id)
+        return LaneKey(found.host_id, found.lane) if found else None
+
+    def run_next(self, key: LaneKey) -> bool:
+        """Claim and do the next task of a lane; False when there is none."""
+        try:
+            task = self._claim(key)
+            if task is None:
+                return False
+            with structlog.contextvars.bound_contextvars(
+                task=str(task.id), request_id=task.request_id
+            ):
+                self._run(task)
+        except StoreUnavailable as error:
+            # What is queued is rung again, what is held falls to another worker.
+            structlog.get_logger().warning("left a lane", reason=error.detail)
+            return False
+        return True
+
+    def _claim(self, key: LaneKey) -> Claimed | None:
+        with self._changes.begin() as change:
+            return change.one(
+                sql.tasks.claim, Claimed, process_id=self._presence.id, **key._asdict()
+            )
+
+    def _run(self, task: Claimed) -> None:
+        began = time.monotonic()
+        result, problem = self._outcome(task)
+        self._patience.outlast(lambda: self._end(task, result, problem))
+        structlog.get_logger().info(
+            task.kind,
+            host=task.host_id,
+            vm=task.vm_name or task.vm_uuid,
+            ended=problem.detail if problem else "done",
+            ms=round((time.monotonic() - began) * 1000, 1),
+        )
+
+    def _outcome(self, task: Claimed) -> tuple[object, Problem | None]:
+        try:
+            return self._patience.outlast(lambda: self._kinds[task.kind](task)), None
+        except StoreUnavailable:
+            raise
+        except VirtumancerError as error:
+            return None, problem_of(error, task.id)
+        except Exception:  # noqa: BLE001 (the frame of all work: a task always ends)
+            structlog.get_logger().exception("a task failed by a fault of ours")
+            fault = VirtumancerError(
+                "A fault of ours; the worker's log has it under this task's id."
+            )
+            return None, problem_of(fault, task.id)
+
+    def _end(self, task: Claimed, result: object, problem: Problem | None) -> None:
+        with self._changes.begin() as change:
+            end(change, task, result, problem)
+
+
+def end(
+    change: Change,
+    task: Claimed,
+    result: object = None,
+    problem: Problem | None = None,
+) -> None:
+    """Write how a task ended and tell whoever waits; nothing if it ended already."""
+    if change.one(
+        sql.tasks.end,
+        _TaskId,
+        id=task.id,
+        process_id=task.process_id,
+        state="failed" if problem else "done",
+        problem=_jsonb(problem),
+        result=_jsonb(result),
+    ):
+        change.publish(bus.task_ended(task.id))
+
+
+class _TaskId(Struct):
+    id: UUID
+
+
+def _jsonb(value: object) -> Jsonb | None:
+    return None if value is None else Jsonb(value)
+
+
+def declare(broker: WakeBroker, tasks: Tasks, lanes: Lanes) -> None:
+    """The one Dramatiq actor: it hands the bell on to the lane of the task's host."""
+
+    def ring(task_id: str) -> None:
+        if key := tasks.lane(UUID(task_id)):
+            lanes.ring(key)
+
+    dramatiq.Actor(
+        ring,
+        broker=broker,
+        actor_name=ACTOR,
+        queue_name=QUEUE,
+        priority=0,
+        options={},
+    )

@@ -1,0 +1,83 @@
+"""One open connection a host in this process, opened when first needed."""
+
+import threading
+from concurrent.futures import Future
+from pathlib import Path
+from typing import NamedTuple
+
+import structlog
+
+from common.errors import HostUnreachable, VirtumancerError
+from common.uri import UriPolicy, parse
+from workers.hypervisor.connection import Connection
+from workers.hypervisor.records import Timeouts
+
+
+class ConnectionKey(NamedTuple):
+    """A host that is removed and added again is another host."""
+
+    host_db_id: int
+    uri: str
+
+
+class Connections:
+    """Threads that want the same host at once share one attempt to open it."""
+
+    def __init__(self, policy: UriPolicy, ssh_dir: Path, timeouts: Timeouts) -> None:
+        self._policy = policy
+        self._ssh_dir = ssh_dir
+        self._timeouts = timeouts
+        self._open: dict[ConnectionKey, Future[Connection]] = {}
+        self._lock = threading.Lock()
+
+    def open(self, uri: str) -> Connection:
+        """A connection of the caller's own; raises ConnectionFailed, UriNotAllowed."""
+        return Connection.open(parse(uri, self._policy), self._ssh_dir, self._timeouts)
+
+    def get(self, key: ConnectionKey) -> Connection:
+        """The live connection to a host; raises HostUnreachable."""
+        with self._lock:
+            future = self._open.get(key)
+            mine = future is None or (future.done() and not _usable(future))
+            if mine:
+                stale, future = future, Future()
+                self._open[key] = future
+        assert future is not None
+        if mine:
+            if stale is not None and stale.exception() is None:
+                stale.result().close()
+            self._fill(key, future)
+        connection = future.result()
+        if connection.is_alive():
+            return connection
+        self._forget(key, future)
+        return self.get(key)
+
+    def _fill(self, key: ConnectionKey, future: "Future[Connection]") -> None:
+        try:
+            future.set_result(self.open(key.uri))
+        except VirtumancerError as error:
+            self._forget(key, future)
+            future.set_exception(HostUnreachable(error.detail, **error.extra))
+
+    def _forget(self, key: ConnectionKey, future: "Future[Connection]") -> None:
+        with self._lock:
+            if self._open.get(key) is future:
+                del self._open[key]
+
+    def keep_only(self, host_db_ids: set[int]) -> None:
+        """Close the connections to hosts that were removed."""
+        with self._lock:
+            gone = [k for k in self._open if k.host_db_id not in host_db_ids]
+            futures = [self._open.pop(k) for k in gone]
+        for key, future in zip(gone, futures, strict=True):
+            if future.done() and future.exception() is None:
+                future.result().close()
+                structlog.get_logger().info("disconnected", uri=key.uri)
+
+    def close(self) -> None:
+        self.keep_only(set())
+
+
+def _usable(future: "Future[Connection]") -> bool:
+    return future.exception() is None and not future.result().broken

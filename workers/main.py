@@ -1,0 +1,86 @@
+"""The worker process: wires, runs, stops.
+
+Dramatiq's Worker runs in this process, without the master process of its command
+line: whoever runs the Procfile starts a worker again that dies.
+"""
+
+import signal
+import threading
+from typing import Final
+
+import dramatiq
+import structlog
+from msgspec import Struct
+
+from common import bus, log, settings
+from common.bus import Bus
+from common.changes import Changes
+from common.db import Reader, open_pool, sql
+from common.errors import StoreUnavailable
+from common.queue import Queue, WakeBroker
+from common.uri import UriPolicy
+from workers import actors
+from workers.actors import Patience, Tasks, Work
+from workers.connections import Connections
+from workers.hypervisor.records import Timeouts
+from workers.lanes import Lanes
+from workers.leases import BEAT_S, Presence
+from workers.sync import Sync
+
+_SHUTDOWN_S: Final = 7.0
+
+
+class _DbId(Struct):
+    db_id: int
+
+
+def main() -> None:
+    """Serve tasks until SIGTERM; then finish what is held and exit."""
+    config = settings.from_environment()
+    log.configure(config, "worker")
+    stop = threading.Event()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signal_number, lambda *_: stop.set())
+
+    pool = open_pool(config.database_url, "virtumancer-worker", max_size=16)
+    broker = WakeBroker(config.redis_url)
+    changes = Changes(pool, Bus(bus.connect(config.redis_url)), Queue(broker))
+    reader = Reader(pool)
+    connections = Connections(
+        UriPolicy(config.uri_socket_dirs),
+        config.ssh_dir,
+        Timeouts(
+            config.virtumancer_connect_timeout_s, config.virtumancer_call_timeout_s
+        ),
+    )
+    patience = Patience()
+    presence = Presence(changes, "worker", stop)
+    work = Work(changes, connections, Sync(reader, changes), patience)
+    tasks = Tasks(reader, changes, presence, work.kinds, patience)
+    lanes = Lanes(config.virtumancer_host_share, tasks.run_next)
+    actors.declare(broker, tasks, lanes)
+    worker = dramatiq.Worker(broker, worker_threads=config.virtumancer_worker_threads)
+    worker.start()
+    structlog.get_logger().info("worker serves")
+
+    while not stop.wait(BEAT_S):
+        try:
+            presence.beat()
+            hosts = reader.all(sql.hosts.ids, _DbId)
+        except StoreUnavailable:
+            continue
+        connections.keep_only({host.db_id for host in hosts})
+
+    worker.stop(timeout=1000)
+    finished = lanes.stop(_SHUTDOWN_S)
+    patience.end()
+    if not finished:
+        structlog.get_logger().warning("tasks are left to other workers")
+    presence.leave()
+    connections.close()
+    pool.close()
+    structlog.get_logger().info("worker ended")
+
+
+if __name__ == "__main__":
+    main()

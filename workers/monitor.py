@@ -1,0 +1,261 @@
+"""The monitor process: owns hosts by lease, watches and samples them, and rings
+again for tasks whose bell or worker was lost."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+from uuid import UUID
+
+import redis
+import structlog
+from msgspec import Struct
+from psycopg.types.json import Jsonb
+
+from common import bus, log, settings
+from common.bus import Bus
+from common.changes import Changes
+from common.db import open_pool, sql
+from common.errors import Interrupted, StoreUnavailable, problem_of
+from common.queue import Queue, WakeBroker
+from common.settings import Settings
+from common.uri import UriPolicy
+from workers.connections import Connections
+from workers.hypervisor import events
+from workers.hypervisor.records import Timeouts
+from workers.leases import BEAT_S, Leases, OwnedHost, Presence
+from workers.sampling import Sampler
+from workers.sync import ask_look
+from workers.watch import Watch
+
+_RING_AGAIN_S: Final = 5.0
+_MAX_ATTEMPTS: Final = 5
+_PRUNE_EVERY_S: Final = 600.0
+# Somebody who opens a page begins to watch many VMs at once.
+_GATHER_S: Final = 0.02
+_SHUTDOWN_S: Final = 6.0
+# The event loop turns once a second; one that stands still tells nobody anything.
+_LOOP_STANDS_S: Final = 30.0
+
+
+class _Id(Struct):
+    id: UUID
+
+
+class _Interrupted(Struct):
+    id: UUID
+    host_id: str
+    vm_uuid: UUID | None
+
+
+class Stranded:
+    """Tasks that nobody would run: their bell was lost, or their worker."""
+
+    def __init__(self, changes: Changes) -> None:
+        self._changes = changes
+        self._pruned_at = 0.0
+
+    def rescue(self) -> None:
+        """Ring again, requeue what may be done twice, end what may not."""
+        with self._changes.begin() as change:
+            rung = change.all(sql.tasks.ring_stranded, _Id, after_s=_RING_AGAIN_S)
+            change.ring(task.id for task in rung)
+        with self._changes.begin() as change:
+            for task in change.all(
+                sql.tasks.interrupt_orphans,
+                _Interrupted,
+                max_attempts=_MAX_ATTEMPTS,
+                problem=Jsonb(problem_of(_interrupted())),
+            ):
+                change.publish(bus.task_ended(task.id))
+                if task.vm_uuid:
+                    ask_look(change, "sync_vm", task.host_id, task.vm_uuid)
+        with self._changes.begin() as change:
+            again = change.all(
+                sql.tasks.requeue_orphans, _Id, max_attempts=_MAX_ATTEMPTS
+            )
+            change.ring(task.id for task in again)
+        if time.monotonic() - self._pruned_at > _PRUNE_EVERY_S:
+            self._pruned_at = time.monotonic()
+            with self._changes.begin() as change:
+                change.run(sql.tasks.prune)
+
+
+def _interrupted() -> Interrupted:
+    return Interrupted(
+        "The worker ended in the middle of this task. It may or may not have been done;"
+        " look at the VM, and ask again if it was not."
+    )
+
+
+class Owner:
+    """The watches and samplers of the hosts that this monitor owns."""
+
+    def __init__(
+        self,
+        make_watch: Callable[[OwnedHost], Watch],
+        make_sampler: Callable[[OwnedHost], Sampler],
+    ) -> None:
+        self._make_watch = make_watch
+        self._make_sampler = make_sampler
+        self._watches: dict[OwnedHost, Watch] = {}
+        self._samplers: dict[OwnedHost, Sampler] = {}
+        self._lock = threading.Lock()
+
+    def own(self, hosts: set[OwnedHost]) -> None:
+        """Take up what is new and let go of what is no longer ours."""
+        with self._lock:
+            for host in self._watches.keys() - hosts:
+                self._watches.pop(host).stop()
+                self._samplers.pop(host).stop()
+            for host in hosts - self._watches.keys():
+                self._watches[host] = self._make_watch(host)
+                self._samplers[host] = self._make_sampler(host)
+                self._watches[host].start()
+                self._samplers[host].start()
+
+    def sample(self, watched: dict[str, set[str]]) -> None:
+        """Sample these VMs, by host id, as far as the hosts are ours."""
+        with self._lock:
+            samplers = list(self._samplers.values())
+        for sampler in samplers:
+            if vm_names := watched.get(sampler.host.id):
+                sampler.sample(vm_names)
+
+    def stop(self, timeout_s: float) -> None:
+        until = time.monotonic() + timeout_s
+        watches, samplers = list(self._watches.values()), list(self._samplers.values())
+        self.own(set())
+        for watch in watches:
+            watch.join(max(0.0, until - time.monotonic()))
+        for sampler in samplers:
+            sampler.join(max(0.0, until - time.monotonic()))
+
+
+class Ticker:
+    """Asks Redis who watches what, at every tick and when somebody begins to."""
+
+    def __init__(
+        self, config: Settings, owner: Owner, hosts_changed: threading.Event
+    ) -> None:
+        self._url = config.redis_url
+        self._interval_s = config.virtumancer_stats_interval_s
+        self._owner = owner
+        self._hosts_changed = hosts_changed
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        gone = False
+        while not self._stopping.is_set():
+            try:
+                self._tick_until_lost()
+            except (redis.RedisError, OSError) as error:
+                if not gone:
+                    structlog.get_logger().warning("redis is gone", reason=str(error))
+                gone = True
+                self._stopping.wait(1)
+
+    def _tick_until_lost(self) -> None:
+        client = bus.connect(self._url, timeout_s=5)
+        with client, bus.listen_for(client, bus.STATS_WANTED, bus.HOSTS) as bells:
+            tell = Bus(client)
+            next_at = time.monotonic()
+            while not self._stopping.is_set():
+                self._owner.sample(tell.watched_vms())
+                # A slow tick is not made up for by quick ones.
+                next_at = max(next_at + self._interval_s, time.monotonic())
+                while (left_s := next_at - time.monotonic()) > 0:
+                    if wanted := self._wanted(bells, left_s):
+                        watched = tell.watched_vms()
+                        self._owner.sample(
+                            {h: vms for h, vms in watched.items() if h in wanted}
+                        )
+
+    def _wanted(self, bells: redis.client.PubSub, patience_s: float) -> set[str]:
+        """Hosts of which somebody has just begun to watch a VM."""
+        wanted = set()
+        while message := bells.get_message(timeout=patience_s):
+            if message["channel"].decode() == bus.HOSTS:
+                self._hosts_changed.set()
+            else:
+                wanted.add(message["data"].decode())
+            patience_s = _GATHER_S
+        return wanted
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+
+def main() -> None:
+    """Watch until SIGTERM; then give back every host and exit."""
+    config = settings.from_environment()
+    log.configure(config, "monitor")
+    stop = threading.Event()
+    hosts_changed = threading.Event()
+
+    def end(*_: object) -> None:
+        stop.set()
+        hosts_changed.set()
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+
+    loop = events.start_event_loop()
+    pool = open_pool(config.database_url, "virtumancer-monitor", max_size=16)
+    queue = Queue(WakeBroker(config.redis_url))
+    tell = Bus(bus.connect(config.redis_url))
+    changes = Changes(pool, tell, queue)
+    presence = Presence(changes, "monitor", stop)
+    leases = Leases(changes, presence)
+    connections = Connections(
+        UriPolicy(config.uri_socket_dirs),
+        config.ssh_dir,
+        Timeouts(
+            config.virtumancer_connect_timeout_s, config.virtumancer_call_timeout_s
+        ),
+    )
+    owner = Owner(
+        lambda host: Watch(
+            host,
+            changes,
+            connections,
+            presence,
+            config.virtumancer_probe_interval_s,
+            config.virtumancer_sweep_interval_s,
+        ),
+        lambda host: Sampler(host, connections, tell),
+    )
+    ticker = Ticker(config, owner, hosts_changed)
+    ticking = threading.Thread(target=ticker.run, name="ticker", daemon=True)
+    ticking.start()
+    stranded = Stranded(changes)
+    structlog.get_logger().info("monitor watches")
+
+    while not stop.is_set():
+        try:
+            presence.beat()
+            owner.own(set(leases.balance()))
+            stranded.rescue()
+        except StoreUnavailable as error:
+            structlog.get_logger().debug("no database", reason=error.detail)
+        if presence.taken_for_dead:
+            owner.own(set())
+        if loop.pulse_age_s() > _LOOP_STANDS_S:
+            structlog.get_logger().error(
+                "libvirt's event loop stands still; starting anew"
+            )
+            break
+        hosts_changed.wait(BEAT_S / 2)
+        hosts_changed.clear()
+
+    ticker.stop()
+    owner.stop(_SHUTDOWN_S)
+    presence.leave()
+    ticking.join(1)
+    pool.close()
+    structlog.get_logger().info("monitor ended")
+
+
+if __name__ == "__main__":
+    main()

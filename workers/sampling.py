@@ -1,0 +1,136 @@
+"""Samples of the VMs that somebody watches: one bulk call a host and tick.
+
+Who watches is asked of Redis at every tick: a web process that dies leaves nothing
+behind. A host that is slow misses ticks, and no other host does.
+"""
+
+import threading
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Final
+
+import msgspec
+import structlog
+
+from common.bus import Bus, Published, stats_channel
+from common.errors import UnknownVm, VirtumancerError
+from common.shapes import VmStatsPayload, VmStatsUpdated
+from workers.connections import Connections
+from workers.hypervisor.connection import Connection
+from workers.hypervisor.records import DomainStats, StatsGroup
+from workers.leases import OwnedHost
+from workers.stats import sample
+
+_BALLOON_EVERY: Final = 5
+"""The balloon costs as much as all else together, and changes slowly."""
+_NEAR_S: Final = 0.5
+_RETRY_S: Final = 2.0
+
+
+class Sampler:
+    """Samples one host's watched VMs over a connection of its own."""
+
+    def __init__(self, host: OwnedHost, connections: Connections, bus: Bus) -> None:
+        self.host = host
+        self._connections = connections
+        self._bus = bus
+        self._watched: set[str] = set()
+        self._due = threading.Event()
+        self._stopping = threading.Event()
+        self._uuids: dict[str, str] = {}
+        self._history: dict[str, list[DomainStats]] = {}
+        self._ticks = 0
+        self._log = structlog.get_logger().bind(host=host.id)
+        self._thread = threading.Thread(
+            target=self._run, name=f"sample {host.id}", daemon=True
+        )
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def sample(self, vm_names: set[str]) -> None:
+        """Sample these VMs now; a tick that comes while one is under way is merged."""
+        self._watched = vm_names
+        self._due.set()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._due.set()
+
+    def join(self, timeout_s: float) -> None:
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        told = ""
+        while self._wait():
+            try:
+                connection = self._connections.open(self.host.uri)
+                try:
+                    told = ""
+                    self._sample_until_lost(connection)
+                finally:
+                    connection.close()
+            except VirtumancerError as error:
+                # The host's state is the watch's to tell; here only samples fail.
+                if error.detail != told:
+                    self._log.warning("no stats", reason=error.detail)
+                told = error.detail
+                self._stopping.wait(_RETRY_S)
+
+    def _wait(self) -> bool:
+        """Wait for the next tick; False when it is time to stop."""
+        self._due.wait()
+        self._due.clear()
+        return not self._stopping.is_set()
+
+    def _sample_until_lost(self, connection: Connection) -> None:
+        first = True
+        while first or self._wait():
+            first = False
+            self._bus.publish(self._sample(connection, self._watched))
+
+    def _sample(self, connection: Connection, names: set[str]) -> list[Published]:
+        for name in names - self._uuids.keys():
+            try:
+                self._uuids[name] = connection.find(name)
+            except UnknownVm:
+                continue
+        uuids = {self._uuids[name]: name for name in names if name in self._uuids}
+        if not uuids:
+            return []
+        seen = connection.stats(uuids, self._groups(uuids))
+        published = []
+        for uuid, name in uuids.items():
+            now = seen.get(uuid)
+            if now is None or now.name != name:
+                # Renamed, or defined anew under its name: looked up at the next tick.
+                del self._uuids[name]
+                self._history.pop(uuid, None)
+                continue
+            published.append(self._publish(now))
+        for gone in self._history.keys() - uuids.keys():
+            del self._history[gone]
+        return published
+
+    def _groups(self, uuids: Iterable[str]) -> StatsGroup:
+        self._ticks += 1
+        all_known = all(uuid in self._history for uuid in uuids)
+        dear = self._ticks % _BALLOON_EVERY == 0 or not all_known
+        return StatsGroup.ALL if dear else StatsGroup.CHEAP
+
+    def _publish(self, now: DomainStats) -> Published:
+        history = self._history.setdefault(now.uuid, [])
+        if history and "balloon.current" not in now.values:
+            kept = history[0].values.items()
+            balloon = {k: v for k, v in kept if k.startswith("balloon.")}
+            now = replace(now, values={**balloon, **now.values})
+        # A sample taken out of turn, for a newcomer, is too near for a rate.
+        before = next(
+            (b for b in history if now.monotonic_s - b.monotonic_s > _NEAR_S), None
+        )
+        if not history or before is history[0]:
+            history[:] = [now, *history[:1]]
+        frame = VmStatsUpdated(
+            VmStatsPayload(self.host.id, now.name, sample(now, before))
+        )
+        return stats_channel(self.host.id, now.name), msgspec.json.encode(frame)

@@ -1,0 +1,83 @@
+"""libvirt's counters as the frame that clients get. Pure: no clock, no libvirt.
+
+The keys are those of https://libvirt.org/html/libvirt-libvirt-domain.html
+#virConnectGetAllDomainStats.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from common.shapes import DiskStats, NetStats, VmStats
+from workers.hypervisor.records import DomainStats, RawStats
+
+_CPU_PERCENT_PER_NS_A_SECOND: Final = 1e-7
+# Rates over less than this are noise.
+_SHORTEST_S: Final = 0.2
+
+
+def sample(now: DomainStats, before: DomainStats | None) -> VmStats:
+    """The counters of ``now`` and the rates since ``before``.
+
+    Rates are None without a sample before, and where a counter went backwards: the
+    VM was started again in between.
+    """
+    rates = _Rates(now, before)
+    values = now.values
+    return VmStats(
+        state=_number(values, "state.state"),
+        memory=_number(values, "balloon.current"),
+        max_mem=_number(values, "balloon.maximum"),
+        vcpu=_number(values, "vcpu.current"),
+        cpu_time=_number(values, "cpu.time"),
+        cpu_percent=rates.of("cpu.time", _CPU_PERCENT_PER_NS_A_SECOND),
+        disk_stats=[
+            DiskStats(
+                device=str(values.get(f"{disk}.name", "")),
+                read_bytes=_number(values, f"{disk}.rd.bytes"),
+                write_bytes=_number(values, f"{disk}.wr.bytes"),
+                read_requests=_number(values, f"{disk}.rd.reqs"),
+                write_requests=_number(values, f"{disk}.wr.reqs"),
+                read_bytes_per_s=rates.of(f"{disk}.rd.bytes"),
+                write_bytes_per_s=rates.of(f"{disk}.wr.bytes"),
+            )
+            for disk in _devices(values, "block")
+        ],
+        net_stats=[
+            NetStats(
+                device=str(values.get(f"{nic}.name", "")),
+                read_bytes=_number(values, f"{nic}.rx.bytes"),
+                write_bytes=_number(values, f"{nic}.tx.bytes"),
+                read_packets=_number(values, f"{nic}.rx.pkts"),
+                write_packets=_number(values, f"{nic}.tx.pkts"),
+                read_bytes_per_s=rates.of(f"{nic}.rx.bytes"),
+                write_bytes_per_s=rates.of(f"{nic}.tx.bytes"),
+            )
+            for nic in _devices(values, "net")
+        ],
+    )
+
+
+class _Rates:
+    def __init__(self, now: DomainStats, before: DomainStats | None) -> None:
+        self._now = now.values
+        self._before = before.values if before else {}
+        self._elapsed_s = now.monotonic_s - before.monotonic_s if before else 0.0
+
+    def of(self, key: str, scale: float = 1.0) -> float | None:
+        """The growth of a counter a second, times ``scale``."""
+        if self._elapsed_s < _SHORTEST_S or key not in self._before:
+            return None
+        grown = _number(self._now, key) - _number(self._before, key)
+        return round(grown * scale / self._elapsed_s, 3) if grown >= 0 else None
+
+
+def _number(values: RawStats, key: str) -> int:
+    return int(values.get(key, 0))
+
+
+def _devices(values: RawStats, group: str) -> Iterator[str]:
+    """The prefixes of a group's devices."""
+    for index in range(_number(values, f"{group}.count")):
+        prefix = f"{group}.{index}"
+        if f"{prefix}.name" in values:
+            yield prefix

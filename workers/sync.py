@@ -1,0 +1,400 @@
+"""Look at libvirt now and write what is. Doing it twice does no harm.
+
+Reading and writing are apart: first everything is read from libvirt, then one short
+transaction writes it. An observation's number, drawn before the reading, keeps an
+older look from overwriting a younger one.
+"""
+
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+from uuid import UUID
+
+import msgspec
+import structlog
+from msgspec import Struct
+from msgspec.structs import replace
+from uuid_utils.compat import uuid7
+
+from common import bus
+from common.changes import Change, Changes
+from common.db import Query, Reader, sql
+from common.errors import BrokenDomain, HostRemoved, UnknownVm
+from common.shapes import Hardware, TaskKind
+from common.shapes.hardware import Disk
+from workers import domain_xml
+from workers.domain_xml import Domain
+from workers.hypervisor.connection import Connection
+from workers.hypervisor.records import ListedDomain
+
+_NEW_ENOUGH_TO_ANALYZE = 200
+
+
+class _Number(Struct):
+    number: int
+
+
+class _Uuid(Struct):
+    uuid: UUID
+
+
+class _Observation(Struct):
+    observation: int
+
+
+class _Id(Struct):
+    id: UUID
+
+
+class _Disks(Struct):
+    uuid: UUID
+    disks: list[Disk]
+
+
+Sizes = dict[tuple[str, str | None, str | None], int]
+"""Capacity in bytes by VM, target and path."""
+
+
+class Known(Struct, frozen=True):
+    """What the database has of a VM, as far as a listing can tell it is out of date."""
+
+    uuid: UUID
+    name: str
+    xml_hash: bytes | None
+    state: int
+    state_reason: int
+    persistent: bool
+    autostart: bool
+
+    def cheap_facts(self) -> tuple[object, ...]:
+        return (
+            self.name,
+            self.state,
+            self.state_reason,
+            self.persistent,
+            self.autostart,
+        )
+
+
+class Sighting(Struct, frozen=True):
+    """One domain as it was just seen.
+
+    ``domain`` is None where its XML is what the database has already, or cannot be
+    read: then only the facts of the listing are news.
+    """
+
+    listed: ListedDomain
+    domain: Domain | None = None
+    xml_hash: bytes | None = None
+
+
+class HostSeen(Struct, frozen=True):
+    """Every domain of a host, read after ``observation`` was drawn."""
+
+    observation: int
+    present: list[str]
+    changed: list[Sighting]
+    first_look: bool
+
+
+class Sync:
+    """Brings the rows of VMs up to what libvirt says."""
+
+    def __init__(self, reader: Reader, changes: Changes) -> None:
+        self._reader = reader
+        self._changes = changes
+        self._broken: set[tuple[int, str, bytes]] = set()
+
+    def host(self, connection: Connection, host_id: str, host_db_id: int) -> None:
+        """Look at every domain of a host."""
+        known = self._reader.all(sql.vms.known, Known, host_db_id=host_db_id)
+        seen = self.read_host(connection, host_db_id, known)
+        with self._changes.begin() as change:
+            self.write_host(change, host_id, host_db_id, seen)
+        if seen.first_look and len(seen.changed) >= _NEW_ENOUGH_TO_ANALYZE:
+            with self._changes.begin() as change:
+                change.run(sql.vms.analyze)
+
+    def read_host(
+        self, connection: Connection, host_db_id: int, known: Iterable[Known] = ()
+    ) -> HostSeen:
+        """Read a host's domains; those that are as ``known`` are left out."""
+        observation = self._next_observation()
+        before = {str(k.uuid): k for k in known}
+        listing = connection.list_domains()
+        xmls = connection.domains_xml([d.uuid for d in listing.domains])
+        present = list(listing.unreadable)
+        changed = []
+        for listed in listing.domains:
+            xml = xmls[listed.uuid]
+            if isinstance(xml, UnknownVm):
+                continue
+            present.append(listed.uuid)
+            sighting = self._sighting(host_db_id, listed, xml, before.get(listed.uuid))
+            if sighting:
+                changed.append(sighting)
+        return HostSeen(observation, present, changed, first_look=not before)
+
+    def _sighting(
+        self,
+        host_db_id: int,
+        listed: ListedDomain,
+        xml: str | Exception,
+        known: Known | None,
+    ) -> Sighting | None:
+        if isinstance(xml, Exception):
+            self._tell_broken(host_db_id, listed, b"", xml)
+            return Sighting(listed)
+        xml_hash = _hash(xml)
+        if known and known.xml_hash == xml_hash:
+            same = known.cheap_facts() == _cheap_facts(listed)
+            return None if same else Sighting(listed)
+        try:
+            return Sighting(listed, domain_xml.parse(xml), xml_hash)
+        except BrokenDomain as error:
+            self._tell_broken(host_db_id, listed, xml_hash, error)
+            return Sighting(listed)
+
+    def _tell_broken(
+        self, host_db_id: int, listed: ListedDomain, xml_hash: bytes, error: Exception
+    ) -> None:
+        """Log it once for each version of the XML."""
+        if (key := (host_db_id, listed.uuid, xml_hash)) not in self._broken:
+            if len(self._broken) > 10_000:
+                self._broken.clear()
+            self._broken.add(key)
+            structlog.get_logger().warning(
+                "a domain cannot be read; its last good row stays",
+                vm_uuid=listed.uuid,
+                vm_name=listed.name,
+                reason=str(error),
+            )
+
+    def write_host(
+        self, change: Change, host_id: str, host_db_id: int, seen: HostSeen
+    ) -> None:
+        """Write a full look, unless a younger full look was written already."""
+        where = {"host_db_id": host_db_id, "observation": seen.observation}
+        if not self._is_news(change, host_db_id, seen.observation):
+            return
+        readable = [s for s in seen.changed if s.domain]
+        sizes = self._known_sizes(change, host_db_id, readable)
+        told = _observe(change, where, readable, sizes)
+        told += _observe_unread(
+            change, where, [s for s in seen.changed if not s.domain]
+        )
+        told += change.all(sql.vms.remove_absent, _Uuid, present=seen.present, **where)
+        change.run(sql.vms.forget_removed, **where)
+        change.run(sql.hosts.synced, db_id=host_db_id, observation=seen.observation)
+        if told:
+            change.publish(bus.vms_changed(host_id))
+
+    def vm(
+        self, connection: Connection, host_id: str, host_db_id: int, uuid: UUID
+    ) -> None:
+        """Look at one domain; raises UnknownVm if it is gone, its row too by then."""
+        observation = self._next_observation()
+        where = {"host_db_id": host_db_id, "observation": observation}
+        try:
+            sighting, sizes = self._look_at(connection, host_db_id, uuid)
+        except UnknownVm:
+            with self._changes.begin() as change:
+                if self._is_news(change, host_db_id, observation) and change.all(
+                    sql.vms.remove, _Uuid, uuid=uuid, **where
+                ):
+                    change.publish(bus.vms_changed(host_id))
+            raise
+        with self._changes.begin() as change:
+            if not self._is_news(change, host_db_id, observation):
+                return
+            if sighting.domain:
+                told = _observe(change, where, [sighting], sizes)
+            else:
+                told = _observe_unread(change, where, [sighting])
+            change.run(sql.vms.seen_again, uuid=uuid, **where)
+            self._look_at_namesakes(change, host_id, host_db_id, sighting.listed)
+            if told:
+                change.publish(bus.vms_changed(host_id))
+
+    def _look_at(
+        self, connection: Connection, host_db_id: int, uuid: UUID
+    ) -> tuple[Sighting, Sizes]:
+        seen = connection.domain(str(uuid))
+        sighting = self._sighting(host_db_id, seen.listed, seen.xml, None)
+        assert sighting, "without a known row every look is a sighting"
+        if not sighting.domain:
+            return sighting, {}
+        disks = sighting.domain.hardware.disks
+        targets = [d.target.dev for d in disks if d.target.dev]
+        measured = connection.block_sizes(str(uuid), targets)
+        return sighting, {
+            (seen.listed.uuid, d.target.dev, d.path): measured[d.target.dev].capacity
+            for d in disks
+            if d.target.dev in measured
+        }
+
+    def _look_at_namesakes(
+        self, change: Change, host_id: str, host_db_id: int, listed: ListedDomain
+    ) -> None:
+        """Rows that had this name before were renamed or are gone: look at them too."""
+        for namesake in change.all(
+            sql.vms.namesakes,
+            _Uuid,
+            host_db_id=host_db_id,
+            name=listed.name,
+            uuid=listed.uuid,
+        ):
+            ask_look(change, "sync_vm", host_id, namesake.uuid)
+
+    def _next_observation(self) -> int:
+        drawn = self._reader.one(sql.vms.next_observation, _Number)
+        assert drawn
+        return drawn.number
+
+    def _is_news(self, change: Change, host_db_id: int, observation: int) -> bool:
+        """Take the host's turn to write; raises HostRemoved."""
+        host = change.one(sql.hosts.lock, _Observation, db_id=host_db_id)
+        if host is None:
+            raise HostRemoved("The host was removed while it was being looked at.")
+        return host.observation < observation
+
+    def _known_sizes(
+        self, change: Change, host_db_id: int, sightings: list[Sighting]
+    ) -> Sizes:
+        """Capacities that an earlier single look measured."""
+        rows = change.all(
+            sql.vms.disk_sizes,
+            _Disks,
+            host_db_id=host_db_id,
+            uuids=[s.listed.uuid for s in sightings],
+        )
+        return {
+            (str(row.uuid), disk.target.dev, disk.path): disk.capacity_bytes
+            for row in rows
+            for disk in row.disks
+            if disk.capacity_bytes is not None and disk.target.dev
+        }
+
+
+def ask_look(
+    change: Change, kind: TaskKind, host_id: str, vm_uuid: UUID | None = None
+) -> None:
+    """Queue a sync, or join the one that is queued already."""
+    asked = change.one(
+        sql.tasks.join_look,
+        _Id,
+        id=uuid7(),
+        kind=kind,
+        host_id=host_id,
+        vm_uuid=vm_uuid,
+        vm_name=None,
+        requested_by="monitor",
+        request_id=None,
+    )
+    assert asked, "the upsert returns a row whatever happens"
+    change.ring([asked.id])
+
+
+def _observe(
+    change: Change,
+    where: dict[str, int],
+    sightings: Iterable[Sighting],
+    sizes: Sizes,
+) -> list[_Uuid]:
+    """Write what could be read; the rows that changed."""
+    rows = [
+        (
+            s.listed.uuid,
+            s.listed.name,
+            s.domain.title,
+            s.domain.description,
+            s.domain.vcpu_count,
+            s.domain.memory_bytes,
+            s.listed.state,
+            s.listed.state_reason,
+            s.listed.persistent,
+            s.listed.autostart,
+            _json(s.domain.graphics),
+            _json(_with_sizes(s.listed.uuid, s.domain.hardware, sizes)),
+            s.xml_hash,
+        )
+        for s in sightings
+        if s.domain
+    ]
+    return _write(change, sql.vms.observe, _COLUMNS, rows, where)
+
+
+def _observe_unread(
+    change: Change, where: dict[str, int], sightings: Iterable[Sighting]
+) -> list[_Uuid]:
+    """Write the listing's facts of VMs whose XML is no news, or cannot be read."""
+    rows = [
+        (
+            s.listed.uuid,
+            s.listed.name,
+            s.listed.state,
+            s.listed.state_reason,
+            s.listed.persistent,
+            s.listed.autostart,
+        )
+        for s in sightings
+    ]
+    added = _write(change, sql.vms.add_unread, _CHEAP_COLUMNS, rows, where)
+    return added + _write(change, sql.vms.observe_states, _CHEAP_COLUMNS, rows, where)
+
+
+_CHEAP_COLUMNS = ("uuid", "name", "state", "state_reason", "persistent", "autostart")
+_COLUMNS = (
+    "uuid",
+    "name",
+    "title",
+    "description",
+    "vcpu_count",
+    "memory_bytes",
+    "state",
+    "state_reason",
+    "persistent",
+    "autostart",
+    "graphics",
+    "hardware",
+    "xml_hash",
+)
+
+
+def _write(
+    change: Change,
+    query: Query,
+    columns: tuple[str, ...],
+    rows: Sequence[tuple[object, ...]],
+    where: dict[str, int],
+) -> list[_Uuid]:
+    """One statement for all rows, an array a column."""
+    if not rows:
+        return []
+    arrays = {c: list(v) for c, v in zip(columns, zip(*rows, strict=True), strict=True)}
+    return change.all(query, _Uuid, **arrays, **where)
+
+
+def _with_sizes(uuid: str, hardware: Hardware, sizes: Sizes) -> Hardware:
+    disks = [
+        replace(disk, capacity_bytes=sizes.get((uuid, disk.target.dev, disk.path)))
+        for disk in hardware.disks
+    ]
+    return replace(hardware, disks=disks)
+
+
+def _json(part: Struct) -> str:
+    return msgspec.json.encode(part).decode()
+
+
+def _hash(xml: str) -> bytes:
+    return blake2b(xml.encode(), digest_size=16).digest()
+
+
+def _cheap_facts(listed: ListedDomain) -> tuple[object, ...]:
+    return (
+        listed.name,
+        listed.state,
+        listed.state_reason,
+        listed.persistent,
+        listed.autostart,
+    )
