@@ -87,7 +87,7 @@ def connect_async(url: str, timeout_s: float | None = 2) -> redis.asyncio.Redis:
 
 def listen_for(client: redis.Redis, *channels: str) -> redis.client.PubSub:
     """Subscribe a thread; it reads with ``get_message(timeout=…)``."""
-    pubsub = client.pubsub(ignore_subscribe_messages=True)
+    pubsub: redis.client.PubSub = client.pubsub(ignore_subscribe_messages=True)
     pubsub.subscribe(*channels)
     return pubsub
 

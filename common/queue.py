@@ -23,7 +23,7 @@ ACTOR: Final = "ring"
 _PROBLEMS = (redis.RedisError, OSError)
 
 
-class WakeConsumer(_RedisConsumer):  # type: ignore[misc]
+class WakeConsumer(_RedisConsumer):
     """Dramatiq's consumer, waiting for a bell where the stock one sleeps."""
 
     def __init__(self, broker: "WakeBroker", *args: Any) -> None:
@@ -106,7 +106,7 @@ class Bells:
                     yield message["data"].decode()
 
 
-class WakeBroker(RedisBroker):  # type: ignore[misc]
+class WakeBroker(RedisBroker):
     """Dramatiq's Redis broker without retries or delays, ringing a bell per message."""
 
     def __init__(self, url: str) -> None:

@@ -5,36 +5,30 @@ transaction writes it. An observation's number, drawn before the reading, keeps 
 older look from overwriting a younger one.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from hashlib import blake2b
 from uuid import UUID
 
-import msgspec
 import structlog
 from msgspec import Struct
-from msgspec.structs import replace
 from uuid_utils.compat import uuid7
 
 from common import bus
 from common.changes import Change, Changes
-from common.db import Query, Reader, sql
+from common.db import Reader, sql
 from common.errors import BrokenDomain, HostRemoved, UnknownVm
-from common.shapes import Hardware, TaskKind
+from common.shapes import TaskKind
 from common.shapes.hardware import Disk
-from workers import domain_xml
-from workers.domain_xml import Domain
+from workers import domain_xml, rows
 from workers.hypervisor.connection import Connection
 from workers.hypervisor.records import ListedDomain
+from workers.rows import Sighting, Sizes, Uuid
 
 _NEW_ENOUGH_TO_ANALYZE = 200
 
 
 class _Number(Struct):
     number: int
-
-
-class _Uuid(Struct):
-    uuid: UUID
 
 
 class _Observation(Struct):
@@ -48,10 +42,6 @@ class _Id(Struct):
 class _Disks(Struct):
     uuid: UUID
     disks: list[Disk]
-
-
-Sizes = dict[tuple[str, str | None, str | None], int]
-"""Capacity in bytes by VM, target and path."""
 
 
 class Known(Struct, frozen=True):
@@ -73,18 +63,6 @@ class Known(Struct, frozen=True):
             self.persistent,
             self.autostart,
         )
-
-
-class Sighting(Struct, frozen=True):
-    """One domain as it was just seen.
-
-    ``domain`` is None where its XML is what the database has already, or cannot be
-    read: then only the facts of the listing are news.
-    """
-
-    listed: ListedDomain
-    domain: Domain | None = None
-    xml_hash: bytes | None = None
 
 
 class HostSeen(Struct, frozen=True):
@@ -178,11 +156,11 @@ class Sync:
             return
         readable = [s for s in seen.changed if s.domain]
         sizes = self._known_sizes(change, host_db_id, readable)
-        told = _observe(change, where, readable, sizes)
-        told += _observe_unread(
+        told = rows.observe(change, where, readable, sizes)
+        told += rows.observe_unread(
             change, where, [s for s in seen.changed if not s.domain]
         )
-        told += change.all(sql.vms.remove_absent, _Uuid, present=seen.present, **where)
+        told += change.all(sql.vms.remove_absent, Uuid, present=seen.present, **where)
         change.run(sql.vms.forget_removed, **where)
         change.run(sql.hosts.synced, db_id=host_db_id, observation=seen.observation)
         if told:
@@ -199,7 +177,7 @@ class Sync:
         except UnknownVm:
             with self._changes.begin() as change:
                 if self._is_news(change, host_db_id, observation) and change.all(
-                    sql.vms.remove, _Uuid, uuid=uuid, **where
+                    sql.vms.remove, Uuid, uuid=uuid, **where
                 ):
                     change.publish(bus.vms_changed(host_id))
             raise
@@ -207,9 +185,9 @@ class Sync:
             if not self._is_news(change, host_db_id, observation):
                 return
             if sighting.domain:
-                told = _observe(change, where, [sighting], sizes)
+                told = rows.observe(change, where, [sighting], sizes)
             else:
-                told = _observe_unread(change, where, [sighting])
+                told = rows.observe_unread(change, where, [sighting])
             change.run(sql.vms.seen_again, uuid=uuid, **where)
             self._look_at_namesakes(change, host_id, host_db_id, sighting.listed)
             if told:
@@ -238,7 +216,7 @@ class Sync:
         """Rows that had this name before were renamed or are gone: look at them too."""
         for namesake in change.all(
             sql.vms.namesakes,
-            _Uuid,
+            Uuid,
             host_db_id=host_db_id,
             name=listed.name,
             uuid=listed.uuid,
@@ -261,7 +239,7 @@ class Sync:
         self, change: Change, host_db_id: int, sightings: list[Sighting]
     ) -> Sizes:
         """Capacities that an earlier single look measured."""
-        rows = change.all(
+        measured = change.all(
             sql.vms.disk_sizes,
             _Disks,
             host_db_id=host_db_id,
@@ -269,7 +247,7 @@ class Sync:
         )
         return {
             (str(row.uuid), disk.target.dev, disk.path): disk.capacity_bytes
-            for row in rows
+            for row in measured
             for disk in row.disks
             if disk.capacity_bytes is not None and disk.target.dev
         }
@@ -292,98 +270,6 @@ def ask_look(
     )
     assert asked, "the upsert returns a row whatever happens"
     change.ring([asked.id])
-
-
-def _observe(
-    change: Change,
-    where: dict[str, int],
-    sightings: Iterable[Sighting],
-    sizes: Sizes,
-) -> list[_Uuid]:
-    """Write what could be read; the rows that changed."""
-    rows = [
-        (
-            s.listed.uuid,
-            s.listed.name,
-            s.domain.title,
-            s.domain.description,
-            s.domain.vcpu_count,
-            s.domain.memory_bytes,
-            s.listed.state,
-            s.listed.state_reason,
-            s.listed.persistent,
-            s.listed.autostart,
-            _json(s.domain.graphics),
-            _json(_with_sizes(s.listed.uuid, s.domain.hardware, sizes)),
-            s.xml_hash,
-        )
-        for s in sightings
-        if s.domain
-    ]
-    return _write(change, sql.vms.observe, _COLUMNS, rows, where)
-
-
-def _observe_unread(
-    change: Change, where: dict[str, int], sightings: Iterable[Sighting]
-) -> list[_Uuid]:
-    """Write the listing's facts of VMs whose XML is no news, or cannot be read."""
-    rows = [
-        (
-            s.listed.uuid,
-            s.listed.name,
-            s.listed.state,
-            s.listed.state_reason,
-            s.listed.persistent,
-            s.listed.autostart,
-        )
-        for s in sightings
-    ]
-    added = _write(change, sql.vms.add_unread, _CHEAP_COLUMNS, rows, where)
-    return added + _write(change, sql.vms.observe_states, _CHEAP_COLUMNS, rows, where)
-
-
-_CHEAP_COLUMNS = ("uuid", "name", "state", "state_reason", "persistent", "autostart")
-_COLUMNS = (
-    "uuid",
-    "name",
-    "title",
-    "description",
-    "vcpu_count",
-    "memory_bytes",
-    "state",
-    "state_reason",
-    "persistent",
-    "autostart",
-    "graphics",
-    "hardware",
-    "xml_hash",
-)
-
-
-def _write(
-    change: Change,
-    query: Query,
-    columns: tuple[str, ...],
-    rows: Sequence[tuple[object, ...]],
-    where: dict[str, int],
-) -> list[_Uuid]:
-    """One statement for all rows, an array a column."""
-    if not rows:
-        return []
-    arrays = {c: list(v) for c, v in zip(columns, zip(*rows, strict=True), strict=True)}
-    return change.all(query, _Uuid, **arrays, **where)
-
-
-def _with_sizes(uuid: str, hardware: Hardware, sizes: Sizes) -> Hardware:
-    disks = [
-        replace(disk, capacity_bytes=sizes.get((uuid, disk.target.dev, disk.path)))
-        for disk in hardware.disks
-    ]
-    return replace(hardware, disks=disks)
-
-
-def _json(part: Struct) -> str:
-    return msgspec.json.encode(part).decode()
 
 
 def _hash(xml: str) -> bytes:
