@@ -4,7 +4,8 @@ Hides psycopg: what goes wrong in it becomes StoreUnavailable here, except the
 violation of a constraint, which is an answer and not a failure.
 """
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,8 @@ _CONNECT: dict[str, Any] = {
     "options": _OPTIONS,
 }
 _PATIENCE_S = 2.5
+READ_S = 2.8
+"""After so long a read fails, whatever the server does."""
 
 Pool = ConnectionPool[psycopg.Connection[Row]]
 AsyncPool = AsyncConnectionPool[psycopg.AsyncConnection[Row]]
@@ -111,6 +114,34 @@ def translated() -> Iterator[None]:
         ) from error
 
 
+async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
+    """What ``work`` on the database yields, or StoreUnavailable after so long.
+
+    A cancelled statement waits for a silent server once more, so it is left behind.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+        if task.done():
+            return task.result()
+    finally:
+        if not task.done():
+            _left_behind.add(task)
+            task.add_done_callback(_forget)
+            task.cancel()
+    with translated():
+        raise PoolTimeout(f"no answer within {seconds} s")
+
+
+_left_behind: set[asyncio.Future[Any]] = set()
+
+
+def _forget(task: asyncio.Future[Any]) -> None:
+    _left_behind.discard(task)
+    if not task.cancelled():
+        task.exception()
+
+
 def all_of(cursor: psycopg.Cursor[Row], shape: type[T]) -> list[T]:
     return msgspec.convert(cursor.fetchall(), list[shape])  # type: ignore[valid-type]
 
@@ -137,11 +168,14 @@ class AsyncReader:
         self._pool = pool
 
     async def all(self, query: Query, shape: type[T], **params: object) -> list[T]:
+        rows = await within(READ_S, self._rows(query, params))
+        return msgspec.convert(rows, list[shape])  # type: ignore[valid-type]
+
+    async def _rows(self, query: Query, params: Row) -> list[Row]:
         with translated():
             async with self._pool.connection() as conn:
                 cursor = await conn.execute(query.text, params)
-                rows = await cursor.fetchall()
-        return msgspec.convert(rows, list[shape])  # type: ignore[valid-type]
+                return await cursor.fetchall()
 
     async def one(self, query: Query, shape: type[T], **params: object) -> T | None:
         rows = await self.all(query, shape, **params)

@@ -27,7 +27,7 @@ def migrate(url: str, folder: Path = MIGRATIONS) -> list[str]:
         conn.execute("set client_min_messages = warning")
         conn.execute(sql.migrations.lock.text)
         conn.execute(sql.migrations.create_record.text)
-        applied = dict(conn.execute(sql.migrations.applied.text).fetchall())
+        applied: dict[str, str] = dict(conn.execute(sql.migrations.applied.text))
         new = [file for file in files if not _is_applied(file, applied)]
         for file in new:
             _apply(conn, file)
