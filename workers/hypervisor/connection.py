@@ -1,15 +1,21 @@
 """An open connection to one host: all that the floors above may ask of libvirt."""
 
+import threading
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Self
 
-from common.errors import VirtumancerError
+from common.errors import HostUnreachable, VirtumancerError
 from common.uri import HostUri
+from workers.hypervisor import power, stats_call
+from workers.hypervisor.domains import Domains
+from workers.hypervisor.link import Link
+from workers.hypervisor.node import host_facts
 from workers.hypervisor.records import (
     DEFAULT_TIMEOUTS,
     BlockSize,
+    Devices,
     DomainSeen,
     DomainStats,
     HostFacts,
@@ -18,9 +24,8 @@ from workers.hypervisor.records import (
     Timeouts,
 )
 
-POWER_ACTIONS = frozenset(
-    {"start", "shutdown", "reboot", "destroy", "reset", "suspend", "resume"}
-)
+POWER_ACTIONS = frozenset(power.VERBS)
+"""start, shutdown, reboot, destroy, reset, suspend, resume."""
 
 
 class Connection:
@@ -28,9 +33,16 @@ class Connection:
 
     Every method talks to libvirt under a deadline of ``timeouts.call_s`` a call. A
     call that overruns is cut off: it raises HostTimeout, the connection is broken for
-    good, and every later call raises HostUnreachable at once. Methods may raise
+    good, and every later call raises the same at once. Methods may raise
     HostUnreachable, LibvirtRefused, and UnknownVm where they take a uuid.
     """
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self._domains = Domains(link)
+        self._closing = threading.Lock()
+        self._closed = False
+        self._on_close: list[Callable[[], None]] = []
 
     @classmethod
     def open(
@@ -40,51 +52,64 @@ class Connection:
 
         ``ssh_dir`` holds the keys (``id_*``) and ``known_hosts`` for ssh.
         """
-        raise NotImplementedError
+        return cls(Link(uri, ssh_dir, timeouts))
 
     @property
     def uri(self) -> HostUri:
-        raise NotImplementedError
+        return self.link.uri
 
     @property
     def broken(self) -> bool:
         """Known to be dead, without asking: true after a cut, a loss or close()."""
-        raise NotImplementedError
+        return self.link.lost is not None
 
     def is_alive(self) -> bool:
         """Ask the far side for a word (one round trip)."""
-        raise NotImplementedError
+        try:
+            self.link.call(self.link.virt.getLibVersion)
+        except HostUnreachable:
+            return False
+        return True
 
     def deadline(self, seconds: float) -> AbstractContextManager[None]:
-        """All of this thread's calls in the block together take at most so long.
+        """What is called in the block takes at most so long altogether.
 
         On overrun the whole connection is cut, and HostTimeout raised.
         """
-        raise NotImplementedError
+        return self.link.deadline(seconds)
 
     def close(self) -> None:
         """Let go of everything; never hangs, never raises, may be called twice."""
-        raise NotImplementedError
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+        # Cut first: a farewell to a host that hangs would hang.
+        self.link.cut()
+        for callback in self._on_close:
+            callback()
+        self._domains.forget()
+        self.link.free()
 
     def on_close(self, callback: Callable[[], None]) -> None:
-        """Call this once at the beginning of close()."""
-        raise NotImplementedError
+        """Call this once in close(), when libvirt can no longer be asked."""
+        self._on_close.append(callback)
 
     def list_domains(self) -> Listing:
-        """Every domain, in a handful of round trips however many there are."""
-        raise NotImplementedError
+        """Every domain, in three round trips however many there are."""
+        return self._domains.listing()
 
     def find(self, name: str) -> str:
         """The uuid of the domain of this name."""
-        raise NotImplementedError
+        return self._domains.find(name)
 
     def domain(self, uuid: str) -> DomainSeen:
         """Look one domain up: state, flags and live XML."""
-        raise NotImplementedError
+        return self._domains.seen(uuid)
 
     def domain_xml(self, uuid: str) -> str:
         """The live XML, without secrets."""
-        raise NotImplementedError
+        return self._domains.xml(uuid)
 
     def domains_xml(
         self, uuids: Iterable[str], parallel: int = 5
@@ -94,14 +119,14 @@ class Connection:
         A domain undefined in the meantime is an UnknownVm. A host that is lost on the
         way raises.
         """
-        raise NotImplementedError
+        return self._domains.xmls(uuids, parallel)
 
     def block_sizes(self, uuid: str, targets: Iterable[str]) -> dict[str, BlockSize]:
         """Sizes by target (``vda``); disks that libvirt will not measure are left out.
 
         An empty CD-ROM or a file that is gone is such a disk.
         """
-        raise NotImplementedError
+        return self._domains.block_sizes(uuid, targets)
 
     def power(self, uuid: str, action: str) -> None:
         """Do one of POWER_ACTIONS, or nothing if it is so already.
@@ -109,19 +134,22 @@ class Connection:
         Raises WrongState when the domain's state does not allow it. ``shutdown`` only
         asks the guest.
         """
-        raise NotImplementedError
+        power.power(self.link, self._domains, uuid, action)
 
     def host_facts(self) -> HostFacts:
         """What GET …/info tells."""
-        raise NotImplementedError
+        return host_facts(self.link)
 
     def stats(
-        self, uuids: Iterable[str], groups: StatsGroup = StatsGroup.ALL
+        self,
+        uuids: Iterable[str],
+        groups: StatsGroup = StatsGroup.ALL,
+        devices_of: Callable[[str], Devices] | None = None,
     ) -> dict[str, DomainStats]:
         """One bulk NOWAIT call for these domains, by uuid; unknown ones are left out.
 
-        Domains that are off are included with ``state.*`` (and what else libvirt
-        tells). Where a driver's bulk answer lacks values, they are filled in by calls
-        for that domain, under the same keys.
+        Where a driver's bulk answer lacks values, they are filled in by calls for that
+        domain, under the same keys; disks and NICs only with ``devices_of``, which
+        finds them in the domain's XML.
         """
-        raise NotImplementedError
+        return stats_call.stats(self.link, self._domains, uuids, groups, devices_of)

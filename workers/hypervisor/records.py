@@ -25,10 +25,15 @@ class StatsGroup(IntFlag):
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long libvirt may take before its transport is cut, in seconds."""
+    """How long libvirt may take before its transport is cut, in seconds.
+
+    A power action may take longer than other calls: starting from a managed save reads
+    the whole memory back.
+    """
 
     open_s: float = 10.0
     call_s: float = 10.0
+    power_s: float = 60.0
 
 
 DEFAULT_TIMEOUTS = Timeouts()
@@ -106,6 +111,14 @@ class DomainStats:
     name: str
     monotonic_s: float
     values: RawStats
+
+
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """Targets that have counters: disks (``vda``), and NICs by target or by MAC."""
+
+    disks: tuple[str, ...] = ()
+    interfaces: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

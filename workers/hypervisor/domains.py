@@ -1,0 +1,184 @@
+"""The domains of a host: listed, looked up, described, in few round trips."""
+
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import libvirt
+
+from common.errors import (
+    BrokenDomain,
+    HostUnreachable,
+    LibvirtRefused,
+    UnknownVm,
+    VirtumancerError,
+    WrongState,
+)
+from workers.hypervisor.link import Link
+from workers.hypervisor.records import BlockSize, DomainSeen, ListedDomain, Listing
+
+_INACTIVE_ID = -1
+_STATE = libvirt.VIR_DOMAIN_STATS_STATE
+_PERSISTENT = libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT
+_AUTOSTART = libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART
+
+
+class Domains:
+    """The domains behind one link.
+
+    libvirt's handles are kept by uuid: a handle is a name and a uuid and outlives
+    most changes, while looking one up costs a round trip.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._handles: dict[str, Any] = {}
+
+    def forget(self) -> None:
+        """Let go of every handle; each of them holds the connection."""
+        self._handles = {}
+
+    def listing(self) -> Listing:
+        """Every domain, in three round trips."""
+        virt = self._link.virt
+        persistent = self._uuids(_PERSISTENT)
+        autostart = self._uuids(_AUTOSTART)
+        found = self._link.call(virt.getAllDomainStats, _STATE, 0)
+        listing = Listing([], {})
+        handles: dict[str, Any] = {}
+        for handle, stats in found:
+            uuid = handle.UUIDString()
+            handles[uuid] = handle
+            try:
+                name = handle.name()
+            except UnicodeDecodeError:
+                listing.unreadable[uuid] = BrokenDomain(
+                    "The domain's name is not in UTF-8."
+                )
+                continue
+            listing.domains.append(
+                ListedDomain(
+                    uuid=uuid,
+                    name=name,
+                    libvirt_id=_libvirt_id(handle),
+                    active=_libvirt_id(handle) is not None,
+                    persistent=uuid in persistent,
+                    autostart=uuid in autostart,
+                    state=stats.get("state.state", libvirt.VIR_DOMAIN_NOSTATE),
+                    state_reason=stats.get("state.reason", 0),
+                )
+            )
+        self._handles = handles
+        return listing
+
+    def _uuids(self, flag: int) -> set[str]:
+        handles = self._link.call(self._link.virt.listAllDomains, flag)
+        return {handle.UUIDString() for handle in handles}
+
+    def find(self, name: str) -> str:
+        """The uuid of the domain of this name."""
+        if "\0" in name:
+            raise UnknownVm("No name of a VM holds a zero byte.")
+        handle = self._link.call(self._link.virt.lookupByName, name)
+        uuid: str = handle.UUIDString()
+        self._handles[uuid] = handle
+        return uuid
+
+    def look_up(self, uuid: str) -> Any:
+        """A fresh handle, which knows the domain's name and number of now."""
+        try:
+            handle = self._link.call(self._link.virt.lookupByUUIDString, uuid)
+        except LibvirtRefused as error:
+            if error.extra.get("libvirt_code") == libvirt.VIR_ERR_INVALID_ARG:
+                raise UnknownVm(f"{uuid!r} is not the uuid of a VM.") from error
+            raise
+        self._handles[uuid] = handle
+        return handle
+
+    def handle(self, uuid: str) -> Any:
+        """A handle that may be old."""
+        return self._handles.get(uuid) or self.look_up(uuid)
+
+    def seen(self, uuid: str) -> DomainSeen:
+        """One domain looked up: state, flags and live XML."""
+        call = self._link.call
+        handle = self.look_up(uuid)
+        try:
+            name = handle.name()
+        except UnicodeDecodeError as error:
+            raise BrokenDomain("The domain's name is not in UTF-8.") from error
+        state, reason = call(handle.state)
+        listed = ListedDomain(
+            uuid=uuid,
+            name=name,
+            libvirt_id=_libvirt_id(handle),
+            active=_libvirt_id(handle) is not None,
+            persistent=bool(call(handle.isPersistent)),
+            autostart=bool(call(handle.autostart)),
+            state=state,
+            state_reason=reason,
+        )
+        return DomainSeen(listed, call(handle.XMLDesc, 0))
+
+    def xml(self, uuid: str) -> str:
+        """The live XML, without secrets."""
+        xml: str = self._link.call(self.handle(uuid).XMLDesc, 0)
+        return xml
+
+    def xmls(
+        self, uuids: Iterable[str], parallel: int
+    ) -> dict[str, str | VirtumancerError]:
+        """The live XML of each, several at a time, or what kept it from being read."""
+        return each_of(uuids, self.xml, parallel)
+
+    def block_sizes(self, uuid: str, targets: Iterable[str]) -> dict[str, BlockSize]:
+        """Sizes by target; disks that libvirt will not measure are left out."""
+        handle = self.handle(uuid)
+        sizes = {}
+        for target in targets:
+            try:
+                sizes[target] = BlockSize(*self._link.call(handle.blockInfo, target))
+            except (LibvirtRefused, WrongState):
+                # An empty drive, a file that is gone, a disk of a host's own kind.
+                continue
+        return sizes
+
+
+def _libvirt_id(handle: Any) -> int | None:
+    number: int = handle.ID()
+    return None if number == _INACTIVE_ID else number
+
+
+T = TypeVar("T")
+
+
+def each_of(
+    uuids: Iterable[str], read: Callable[[str], T], parallel: int
+) -> dict[str, T | VirtumancerError]:
+    """What ``read`` says of each, several at a time.
+
+    An error that concerns one alone is its answer; a lost host raises.
+    """
+    waiting = iter(uuids)
+    lock = threading.Lock()
+    answers: dict[str, T | VirtumancerError] = {}
+
+    def work() -> None:
+        # A future per domain would cost as much as the round trip.
+        while True:
+            with lock:
+                uuid = next(waiting, None)
+            if uuid is None:
+                return
+            try:
+                answers[uuid] = read(uuid)
+            except HostUnreachable:
+                raise
+            except VirtumancerError as error:
+                answers[uuid] = error
+
+    with ThreadPoolExecutor(parallel, thread_name_prefix="xml") as pool:
+        for running in [pool.submit(work) for _ in range(parallel)]:
+            running.result()
+    return answers

@@ -1,0 +1,175 @@
+"""libvirt's own connection object, under deadlines; nothing above this folder sees it.
+
+Whoever calls libvirt goes through ``Link.call``, so that every call has an end.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import libvirt
+
+from common.errors import (
+    ConnectionFailed,
+    HostTimeout,
+    HostUnreachable,
+    VirtumancerError,
+)
+from common.uri import HostUri
+from workers.hypervisor.codes import is_authentication, translated
+from workers.hypervisor.records import Timeouts
+from workers.hypervisor.transport import Transport
+from workers.hypervisor.watchdog import WATCHDOG, Limit
+
+_DRAIN_S = 2.0
+_RETRY_S = 0.002
+
+
+class Link:
+    """An open libvirt connection, broken for good by the first deadline it misses."""
+
+    def __init__(self, uri: HostUri, ssh_dir: Path, timeouts: Timeouts) -> None:
+        """Connect, or raise ConnectionFailed."""
+        self.uri = uri
+        self.timeouts = timeouts
+        self.lost: HostUnreachable | None = None
+        self._transport = Transport.open(uri, ssh_dir, timeouts.open_s)
+        self._calls = 0
+        self._idle = threading.Condition()
+        try:
+            self._virt: Any = self._open()
+        except BaseException:
+            self._transport.close()
+            raise
+
+    def _open(self) -> Any:
+        with WATCHDOG.limit(self._transport.left_s(), self._transport.cut) as limit:
+            while True:
+                try:
+                    return _open(self.uri, self._transport.socket)
+                except libvirt.libvirtError as error:
+                    # The far end of the socket is bound a moment before it listens.
+                    early = _not_listening_yet(error) and self._transport.running
+                    if limit.expired or not early:
+                        raise self._why(error, limit) from error
+                    time.sleep(_RETRY_S)
+
+    def _why(self, error: libvirt.libvirtError, limit: Limit) -> ConnectionFailed:
+        if limit.expired:
+            return ConnectionFailed(
+                f"libvirtd at {self.uri} accepted the connection and then did not "
+                f"answer within {self.timeouts.open_s:g} seconds. Look whether it "
+                "hangs, and whether it is libvirtd that listens there.",
+                step="libvirt",
+            )
+        refused = self._transport.why_refused()
+        if refused is not None:
+            return refused
+        words = error.get_error_message() or str(error)
+        if is_authentication(error):
+            return ConnectionFailed(
+                f"libvirtd at {self.uri} does not let us in: {words}. Give the user "
+                "the right to manage libvirt (often the group libvirt).",
+                step="permission",
+            )
+        return ConnectionFailed(
+            f"libvirtd at {self.uri} refused the connection: {words}.",
+            step="libvirt",
+            libvirt_message=words,
+        )
+
+    @property
+    def virt(self) -> Any:
+        """libvirt's object; call its methods through call()."""
+        if self._virt is None:
+            raise self._lost()
+        return self._virt
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call libvirt within the usual time."""
+        return self.call_within(self.timeouts.call_s, function, *arguments)
+
+    def call_within(
+        self, seconds: float, function: Callable[..., Any], *arguments: Any
+    ) -> Any:
+        """Call libvirt within so many seconds, or cut the connection."""
+        self._enter()
+        try:
+            with self.deadline(seconds), translated():
+                return function(*arguments)
+        except HostUnreachable as error:
+            self.lost = self.lost or error
+            raise
+        finally:
+            self._leave()
+
+    @contextmanager
+    def deadline(self, seconds: float) -> Iterator[None]:
+        """What is called in this block takes at most so long altogether."""
+
+        def cut() -> None:
+            self.lost = self.lost or HostTimeout(
+                f"{self.uri} did not answer within {seconds:g} seconds."
+            )
+            self._transport.cut()
+
+        with WATCHDOG.limit(seconds, cut) as limit:
+            try:
+                yield
+            except VirtumancerError as error:
+                if limit.expired and self.lost is not error:
+                    raise self._lost() from error
+                raise
+        if limit.expired:
+            raise self._lost()
+
+    def _lost(self) -> HostUnreachable:
+        """A fresh copy of the first reason, since an exception carries a traceback."""
+        lost = self.lost or HostUnreachable("The connection to the host is closed.")
+        return type(lost)(lost.detail, **lost.extra)
+
+    def _enter(self) -> None:
+        with self._idle:
+            if self.lost is not None:
+                raise self._lost()
+            self._calls += 1
+
+    def _leave(self) -> None:
+        with self._idle:
+            self._calls -= 1
+            if not self._calls:
+                self._idle.notify_all()
+
+    def cut(self) -> None:
+        """End every call on this link now and refuse later ones."""
+        self.lost = self.lost or HostUnreachable("The connection was closed.")
+        self._transport.cut()
+
+    def free(self) -> None:
+        """After cut(): give everything back."""
+        self._transport.close()
+        with self._idle:
+            # Freed under a call that is still inside it, libvirt would crash.
+            drained = self._idle.wait_for(lambda: not self._calls, _DRAIN_S)
+        virt, self._virt = self._virt, None
+        if drained and virt is not None:
+            try:
+                virt.close()
+            except libvirt.libvirtError:
+                # The farewell does not reach a host that is cut off.
+                return
+
+
+def _open(uri: HostUri, local: Path) -> Any:
+    """Open by the local socket; no alias, no prompt, no parameter of anybody's."""
+    address = f"{uri.driver}+unix:///{uri.path}?socket={local}"
+    nobody: list[Any] = [[], lambda _credentials, _opaque: -1, None]
+    return libvirt.openAuth(address, nobody, libvirt.VIR_CONNECT_NO_ALIASES)
+
+
+def _not_listening_yet(error: libvirt.libvirtError) -> bool:
+    words = error.get_error_message() or ""
+    return "Failed to connect socket" in words and "refused" in words

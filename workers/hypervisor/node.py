@@ -1,0 +1,55 @@
+"""What a host is: its name, CPUs and memory, and which libvirt runs there."""
+
+from collections.abc import Callable
+from typing import Any
+
+import libvirt
+
+from common.errors import LibvirtRefused
+from workers.hypervisor.link import Link
+from workers.hypervisor.records import HostFacts
+
+_MIB = 1024 * 1024
+_ALL_CELLS = libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS
+
+
+def host_facts(link: Link) -> HostFacts:
+    """Everything libvirt tells of the host, what a driver does not know left out."""
+    virt = link.virt
+    model, mib, cpus, mhz, nodes, sockets, cores, threads = link.call(virt.getInfo)
+    return HostFacts(
+        hostname=link.call(virt.getHostname),
+        cpus=cpus,
+        memory_bytes=_memory_bytes(link) or mib * _MIB,
+        cores=cores,
+        threads=threads,
+        sockets=sockets,
+        numa_nodes=nodes,
+        cpu_mhz=mhz,
+        cpu_model=model,
+        free_memory_bytes=_known(link, virt.getFreeMemory),
+        hypervisor=link.call(virt.getType),
+        hypervisor_version=_version(_known(link, virt.getVersion)),
+        libvirt_version=_version(link.call(virt.getLibVersion)) or "",
+    )
+
+
+def _memory_bytes(link: Link) -> int | None:
+    """All memory to the KiB, where the host's own number is rounded to MiB."""
+    stats = _known(link, link.virt.getMemoryStats, _ALL_CELLS)
+    return stats["total"] * 1024 if stats and "total" in stats else None
+
+
+def _known(link: Link, function: Callable[..., Any], *arguments: Any) -> Any:
+    """The answer, or None where this driver has none."""
+    try:
+        return link.call(function, *arguments)
+    except LibvirtRefused:
+        return None
+
+
+def _version(number: int | None) -> str | None:
+    """9000000 is 9.0.0; see virConnectGetVersion."""
+    if number is None:
+        return None
+    return f"{number // 1_000_000}.{number // 1_000 % 1_000}.{number % 1_000}"

@@ -1,0 +1,152 @@
+"""Counters of domains: one bulk call, completed where a driver falls short.
+
+The keys are libvirt's: see virConnectGetAllDomainStats.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import libvirt
+
+from common.errors import LibvirtRefused, UnknownVm, WrongState
+from workers.hypervisor.domains import Domains, each_of
+from workers.hypervisor.link import Link
+from workers.hypervisor.records import Devices, DomainStats, RawStats, StatsGroup
+
+# Without it, one domain with a stuck job would hold up all.
+_NOWAIT = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
+
+_BLOCK = ("rd.reqs", "rd.bytes", "wr.reqs", "wr.bytes", "errs")
+_INTERFACE = (
+    *("rx.bytes", "rx.pkts", "rx.errs", "rx.drop"),
+    *("tx.bytes", "tx.pkts", "tx.errs", "tx.drop"),
+)
+# What a domain answers for a counter that its driver does not keep.
+_UNKNOWN = -1
+_PARALLEL = 4
+_OFF = (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_CRASHED)
+
+DevicesOf = Callable[[str], Devices]
+"""From a domain's XML to the devices that have counters."""
+
+
+def stats(
+    link: Link,
+    domains: Domains,
+    uuids: Iterable[str],
+    groups: StatsGroup,
+    devices_of: DevicesOf | None,
+) -> dict[str, DomainStats]:
+    """The counters of each domain that is there."""
+    handles = _handles(domains, uuids)
+    samples = _bulk(link, handles, groups)
+    if devices_of is None:
+        groups &= ~(StatsGroup.BLOCK | StatsGroup.INTERFACE)
+    lacking = {uuid: _lacking(samples[uuid].values, groups) for uuid in samples}
+
+    def complete(uuid: str) -> None:
+        handle, values = handles[uuid], samples[uuid].values
+        if lacking[uuid] & _OF_INFO:
+            _add_info(link, handle, values)
+        if lacking[uuid] & _OF_DEVICES and devices_of is not None:
+            devices = devices_of(link.call(handle.XMLDesc, 0))
+            _add_devices(link, handle, values, lacking[uuid], devices)
+
+    for uuid, failure in each_of(
+        filter(lacking.get, lacking), complete, _PARALLEL
+    ).items():
+        if isinstance(failure, UnknownVm):
+            del samples[uuid]
+    return samples
+
+
+def _handles(domains: Domains, uuids: Iterable[str]) -> dict[str, Any]:
+    handles = {}
+    for uuid in uuids:
+        try:
+            handles[uuid] = domains.handle(uuid)
+        except UnknownVm:
+            continue
+    return handles
+
+
+def _bulk(
+    link: Link, handles: dict[str, Any], groups: StatsGroup
+) -> dict[str, DomainStats]:
+    if not handles:
+        # An empty list would mean every domain.
+        return {}
+    call = link.virt.domainListGetStats
+    answer = link.call(call, list(handles.values()), int(groups), _NOWAIT)
+    now = time.monotonic()
+    return {
+        handle.UUIDString(): DomainStats(
+            handle.UUIDString(), handle.name(), now, values
+        )
+        for handle, values in answer
+    }
+
+
+# A group, and the key whose absence says that the driver does not serve it in bulk.
+_SIGNS = {
+    StatsGroup.CPU: "cpu.time",
+    StatsGroup.BALLOON: "balloon.maximum",
+    StatsGroup.VCPU: "vcpu.current",
+    StatsGroup.INTERFACE: "net.count",
+    StatsGroup.BLOCK: "block.count",
+}
+_OF_INFO = StatsGroup.CPU | StatsGroup.BALLOON | StatsGroup.VCPU
+_OF_DEVICES = StatsGroup.INTERFACE | StatsGroup.BLOCK
+
+
+def _lacking(values: RawStats, groups: StatsGroup) -> StatsGroup:
+    """The groups that the bulk answer left out of a domain that is on."""
+    if values.get("state.state") in _OFF:
+        groups &= StatsGroup.BALLOON | StatsGroup.VCPU
+    lacking = StatsGroup(0)
+    for group, sign in _SIGNS.items():
+        if groups & group and sign not in values:
+            lacking |= group
+    return lacking
+
+
+def _add_info(link: Link, handle: Any, values: RawStats) -> None:
+    _state, maximum, current, vcpus, cpu_time = link.call(handle.info)
+    values.setdefault("cpu.time", cpu_time)
+    values.setdefault("balloon.current", current)
+    values.setdefault("balloon.maximum", maximum)
+    values.setdefault("vcpu.current", vcpus)
+
+
+def _add_devices(
+    link: Link, handle: Any, values: RawStats, lacking: StatsGroup, devices: Devices
+) -> None:
+    if lacking & StatsGroup.BLOCK:
+        found = _by_device(link, handle.blockStats, devices.disks, _BLOCK)
+        _add_list(values, "block", found)
+    if lacking & StatsGroup.INTERFACE:
+        found = _by_device(link, handle.interfaceStats, devices.interfaces, _INTERFACE)
+        _add_list(values, "net", found)
+
+
+def _by_device(
+    link: Link, ask: Callable[..., Any], names: Iterable[str], keys: tuple[str, ...]
+) -> list[RawStats]:
+    found = []
+    for name in names:
+        try:
+            counters = link.call(ask, name)
+        except (LibvirtRefused, WrongState):
+            # A device without counters, or gone since the XML was written.
+            continue
+        known = zip(keys, counters, strict=True)
+        found.append({"name": name, **{k: n for k, n in known if n != _UNKNOWN}})
+    return found
+
+
+def _add_list(values: RawStats, prefix: str, found: list[RawStats]) -> None:
+    values[f"{prefix}.count"] = len(found)
+    for number, counters in enumerate(found):
+        for key, value in counters.items():
+            values[f"{prefix}.{number}.{key}"] = value
