@@ -105,7 +105,7 @@ def _make_folder() -> Path:
     if len(os.fsencode(base)) + len(_PREFIX) > _LONGEST_FOLDER:
         base = Path("/tmp")
     _sweep(base)
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
+    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=base))
     _lock(folder)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder

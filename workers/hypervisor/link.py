@@ -37,7 +37,7 @@ class Link:
         self.timeouts = timeouts
         self.lost: HostUnreachable | None = None
         self._transport = Transport.open(uri, ssh_dir, timeouts.open_s)
-        self._calls = 0
+        self.calls = 0
         self._idle = threading.Condition()
         try:
             self._virt: Any = self._open()
@@ -135,12 +135,12 @@ class Link:
         with self._idle:
             if self.lost is not None:
                 raise self._lost()
-            self._calls += 1
+            self.calls += 1
 
     def _leave(self) -> None:
         with self._idle:
-            self._calls -= 1
-            if not self._calls:
+            self.calls -= 1
+            if not self.calls:
                 self._idle.notify_all()
 
     def cut(self) -> None:
@@ -153,7 +153,7 @@ class Link:
         self._transport.close()
         with self._idle:
             # Freed under a call that is still inside it, libvirt would crash.
-            drained = self._idle.wait_for(lambda: not self._calls, _DRAIN_S)
+            drained = self._idle.wait_for(lambda: not self.calls, _DRAIN_S)
         virt, self._virt = self._virt, None
         if drained and virt is not None:
             try:

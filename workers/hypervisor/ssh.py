@@ -105,10 +105,8 @@ _COMPLAINTS = (
 _OPEN_FAILED = re.compile(r"open failed: connect failed")
 
 # Asks in the words of test(1); the path holds no letter that a shell would expand.
-_LOOK = (
-    "test -e {0} || exit 81; test -S {0} || exit 82; test -w {0} || exit 83; exit 84"
-)
-_LOOKED = {
+LOOK = "test -e {0} || exit 81; test -S {0} || exit 82; test -w {0} || exit 83; exit 84"
+LOOKED = {
     81: (
         "socket",
         "There is no socket {socket} on {name}, or {host} may not see it. Is libvirtd "
@@ -122,7 +120,9 @@ _LOOKED = {
     ),
     84: (
         "socket",
-        "Nobody listens on the socket {socket} of {name}. Start libvirtd there again.",
+        "Nobody listens on the socket {socket} of {name}, or its sshd forbids the way "
+        "to it. Is libvirtd running there, and does sshd_config have "
+        "AllowStreamLocalForwarding yes?",
     ),
 }
 
@@ -211,7 +211,7 @@ def refused_socket(
         return complaint(words, uri, folder)
     if not _OPEN_FAILED.search(words):
         return None
-    look = _LOOK.format(shlex.quote(uri.socket or ""))
+    look = LOOK.format(shlex.quote(uri.socket or ""))
     command = [*_base(uri, folder, left(until)), "-T", *_destination(uri), look]
     try:
         code = subprocess.run(
@@ -222,7 +222,7 @@ def refused_socket(
         ).returncode
     except subprocess.TimeoutExpired:
         code = -1
-    step, sentence = _LOOKED.get(
+    step, sentence = LOOKED.get(
         code,
         (
             "socket",
