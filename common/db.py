@@ -5,6 +5,7 @@ violation of a constraint, which is an answer and not a failure.
 """
 
 import asyncio
+import logging
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,6 +37,10 @@ class Query:
 
     name: str
     text: str
+
+
+# It guesses at what a statement returns; here the caller says.
+logging.getLogger("aiosql").setLevel(logging.ERROR)
 
 
 def _load(path: Path) -> SimpleNamespace:

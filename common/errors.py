@@ -108,6 +108,12 @@ class UriNotAllowed(VirtumancerError):
     title = "URI not allowed"
 
 
+class TooManySubscriptions(VirtumancerError):
+    status = 429
+    type = "too-many-subscriptions"
+    title = "Too many subscriptions"
+
+
 class ConnectionFailed(VirtumancerError):
     """``step`` in ``extra`` says where: dns, tcp, ssh, socket, permission, libvirt."""
 

@@ -31,6 +31,7 @@ from common.shapes.resources import (
     TaskKind,
     TaskState,
     Vm,
+    VmHardware,
 )
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "UnsubscribeVmStats",
     "Vm",
     "VmAddress",
+    "VmHardware",
     "VmStats",
     "VmStatsPayload",
     "VmStatsUpdated",

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
-from common.shapes.hardware import Graphics
+from common.shapes.hardware import Graphics, Hardware
 
 HostId = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._-]{1,64}\Z")]
 HostState = Literal["connecting", "connected", "unreachable", "disabled"]
@@ -102,6 +102,12 @@ class Vm(Struct, frozen=True, kw_only=True):
     stale: bool
     observed_at: datetime
     revision: int
+
+
+class VmHardware(Hardware, frozen=True, kw_only=True):
+    """A VM's hardware as it is now or, ``stale``, as it last was known."""
+
+    stale: bool
 
 
 class Action(Struct, frozen=True, forbid_unknown_fields=True):

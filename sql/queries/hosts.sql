@@ -1,5 +1,8 @@
 -- name: list
-select * from hosts order by id;
+select * from hosts
+where :after::text is null or id > :after
+order by id
+limit :limit::int;
 
 -- name: get
 select * from hosts where id = :id;

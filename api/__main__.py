@@ -1,0 +1,37 @@
+"""``python -m api`` runs a web process until SIGTERM or Ctrl-C."""
+
+import logging
+import signal
+import sys
+from types import FrameType
+
+import structlog
+
+from api.app import Web
+from api.server import listening_socket, serve
+from common import log, settings
+
+
+def main() -> None:
+    told = settings.from_environment()
+    log.configure(told, "web")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    # uvicorn raises the signal anew when it has ended in order: that is no failure.
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, _leave)
+    try:
+        listener = listening_socket(told)
+    except OSError as error:
+        sys.exit(f"Cannot listen on {told.bind}:{told.port}: {error.strerror}")
+    host, port = listener.getsockname()[:2]
+    structlog.get_logger().info("listening", host=host, port=port)
+    web = Web(told)
+    serve(web.app, web.drain, listener)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""The web process's composition root: settings in, collaborators built, app out."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import falcon.asgi
+import falcon.media
+import msgspec
+import structlog
+
+from api import problems
+from api.health import HealthCheck
+from api.hosts import HostInformation, Hosts, OneHost
+from api.inventory import Inventory
+from api.live import Events, Sockets
+from api.outcome import Outcomes
+from api.relay import Relay
+from api.routing import Request, RequestIds, Segment
+from api.tasks import OneTask, Tasks
+from api.vms import HostVms, OneVm, VmAction, VmHardwares, Vms
+from common import bus, uri
+from common.changes import AsyncChanges
+from common.db import AsyncPool, AsyncReader, make_async_pool
+from common.queue import Queue, WakeBroker
+from common.settings import Settings
+
+GONE_S = 2
+"""Sockets and streams get so long to go when the process ends."""
+
+App = falcon.asgi.App[Any, Any]
+
+
+class Web:
+    """The collaborators of the web process, wired; ``app`` is what is served."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._pool: AsyncPool = make_async_pool(settings.database_url, "web")
+        self._bell_threads = ThreadPoolExecutor(4, thread_name_prefix="bell")
+        publisher = bus.AsyncBus(bus.connect_async(settings.redis_url))
+        rows = AsyncReader(self._pool)
+        queue = Queue(WakeBroker(settings.redis_url))
+        changes = AsyncChanges(self._pool, publisher, queue, self._bell_threads)
+        self._relay = Relay(bus.connect_async(settings.redis_url), publisher, rows)
+        outcomes = Outcomes(changes, rows, self._relay, settings.virtumancer_wait_s)
+        inventory = Inventory(rows)
+        policy = uri.UriPolicy(settings.uri_socket_dirs)
+
+        host = "/api/hosts/{host_id:segment}"
+        vm = f"{host}/vms/{{vm:segment}}"
+        ROUTES = {
+            "/api/hosts": Hosts(rows, inventory, outcomes, policy),
+            host: OneHost(changes, inventory),
+            f"{host}/info": HostInformation(inventory, outcomes),
+            f"{host}/vms": HostVms(rows, inventory),
+            vm: OneVm(inventory),
+            f"{vm}/hardware": VmHardwares(rows, inventory, outcomes),
+            f"{vm}/action": VmAction(inventory, outcomes),
+            "/api/vms": Vms(rows),
+            "/api/tasks": Tasks(rows),
+            "/api/tasks/{task_id:segment}": OneTask(outcomes),
+            "/api/health": HealthCheck(rows, publisher),
+            "/api/events": Events(self._relay, inventory),
+            "/ws": Sockets(self._relay, inventory),
+        }
+        self.app = _app(self)
+        for path, resource in ROUTES.items():
+            self.app.add_route(path, resource)
+
+    async def process_startup(self, scope: object, event: object) -> None:
+        await self._pool.open()
+        self._relaying = asyncio.create_task(self._relay.run())
+        self._relaying.add_done_callback(_end_process)
+
+    async def drain(self) -> None:
+        """Before the end: send sockets and streams away, answer whoever waits."""
+        self._relay.stop()
+        try:
+            async with asyncio.timeout(GONE_S):
+                await self._relay.gone()
+        except TimeoutError:
+            structlog.get_logger().warning("some clients do not go; they are dropped")
+
+    async def process_shutdown(self, scope: object, event: object) -> None:
+        self._relaying.remove_done_callback(_end_process)
+        self._relaying.cancel()
+        self._bell_threads.shutdown(wait=False)
+        await self._pool.close(timeout=1)
+
+
+def _app(lifespan: Web) -> App:
+    app: App = falcon.asgi.App(
+        middleware=[RequestIds(), lifespan], request_type=Request
+    )
+    app.req_options.strip_url_path_trailing_slash = True
+    app.router_options.converters["segment"] = Segment
+    json = falcon.media.JSONHandler(dumps=_json, loads=msgspec.json.decode)
+    app.resp_options.media_handlers[falcon.MEDIA_JSON] = json
+    app.ws_options.max_receive_queue = 0
+    problems.install(app)
+    return app
+
+
+_json: Callable[[object], Any] = msgspec.json.encode
+
+
+def _end_process(relaying: asyncio.Task[None]) -> None:
+    """A web process that hears nothing must not go on as if it did."""
+    structlog.get_logger().critical("the relay ended", exc_info=relaying.exception())
+    os.kill(os.getpid(), signal.SIGTERM)

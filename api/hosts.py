@@ -1,0 +1,101 @@
+"""/api/hosts: the physical machines."""
+
+import falcon.asgi
+import msgspec
+
+from api.http import body, query
+from api.inventory import Inventory, refuse_when_down
+from api.outcome import Order, Outcomes, TaskId, unfinished
+from api.pages import beyond, page, position
+from common import bus, uri
+from common.changes import AsyncChanges
+from common.db import AsyncReader, sql
+from common.errors import HostIdTaken, HostRemoved, UnknownHost, problem_of
+from common.shapes import AddHost, Host, Task
+from common.shapes.parameters import Paging
+from common.shapes.resources import HostId
+
+Request = falcon.asgi.Request
+Response = falcon.asgi.Response
+
+
+class Hosts:
+    """All hosts."""
+
+    def __init__(
+        self,
+        rows: AsyncReader,
+        inventory: Inventory,
+        outcomes: Outcomes,
+        policy: uri.UriPolicy,
+    ) -> None:
+        self._rows = rows
+        self._inventory = inventory
+        self._outcomes = outcomes
+        self._policy = policy
+
+    async def on_get(self, req: Request, resp: Response) -> None:
+        asked = query(req, Paging)
+        found = await self._rows.all(
+            sql.hosts.list,
+            Host,
+            after=position(asked.cursor, HostId),
+            limit=beyond(asked.limit),
+        )
+        resp.media = page(req, resp, found, asked.limit, lambda host: host.id)
+
+    async def on_post(self, req: Request, resp: Response) -> None:
+        """Have a worker connect to the host; it writes the row if that succeeds."""
+        new = await body(req, AddHost)
+        address = uri.parse(new.uri, self._policy)
+        if await self._rows.one(sql.hosts.get, Host, id=new.id):
+            raise HostIdTaken(f"There already is a host {new.id}; choose another id.")
+        order = Order("connect", "power", new.id, uri=str(address))
+        task = await self._outcomes.of_new(req, order, _being_added)
+        if not unfinished(resp, req, task):
+            resp.media = await self._inventory.host(new.id)
+
+
+def _being_added(task: Task | None) -> HostIdTaken:
+    return HostIdTaken(
+        "A host with this id is just being added.", task=task and task.id
+    )
+
+
+class OneHost:
+    """One host."""
+
+    def __init__(self, changes: AsyncChanges, inventory: Inventory) -> None:
+        self._changes = changes
+        self._inventory = inventory
+
+    async def on_get(self, req: Request, resp: Response, host_id: str) -> None:
+        resp.media = await self._inventory.host(host_id)
+
+    async def on_delete(self, req: Request, resp: Response, host_id: str) -> None:
+        """Remove the row; the monitor that owns it lets the connection go."""
+        removal = HostRemoved(f"The host {host_id} was removed.")
+        problem = msgspec.json.encode(problem_of(removal)).decode()
+        async with self._changes.begin() as change:
+            if not await change.run(sql.hosts.remove, id=host_id):
+                raise UnknownHost(f"There is no host {host_id}.")
+            ended = await change.all(
+                sql.tasks.end_of_host, TaskId, host_id=host_id, problem=problem
+            )
+            change.publish(*bus.hosts_changed(host_id))
+            change.publish(*(bus.task_ended(task.id) for task in ended))
+        resp.status = 204
+
+
+class HostInformation:
+    """What a host is and has, asked of libvirt now."""
+
+    def __init__(self, inventory: Inventory, outcomes: Outcomes) -> None:
+        self._inventory = inventory
+        self._outcomes = outcomes
+
+    async def on_get(self, req: Request, resp: Response, host_id: str) -> None:
+        refuse_when_down(await self._inventory.host(host_id))
+        task = await self._outcomes.of_look(req, Order("info", "look", host_id))
+        if not unfinished(resp, req, task):
+            resp.media = task.result

@@ -1,0 +1,195 @@
+"""/ws and /api/events: the same frames over a WebSocket and as server-sent events."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import falcon
+import falcon.asgi
+import msgspec
+
+from api.http import query
+from api.inventory import Inventory
+from api.outbox import NORMAL, Outbox
+from api.relay import Relay
+from common import bus
+from common.errors import InvalidRequest, TooManySubscriptions, VirtumancerError
+from common.shapes import (
+    ClientFrame,
+    ErrorFrame,
+    FrameError,
+    SubscribeVmStats,
+    UnsubscribeVmStats,
+    VmAddress,
+)
+from common.shapes.parameters import Streams
+
+CLOSE_S = 10
+"""A client that has not taken its close frame after so long is dropped without."""
+PING_S = 15
+MOST_SUBSCRIPTIONS = 1000
+
+Gone = (falcon.WebSocketDisconnected, OSError)
+
+_client_frame = msgspec.json.Decoder(ClientFrame)
+
+
+class Socket:
+    """One WebSocket: reads what the client asks for, sends what its outbox holds."""
+
+    def __init__(
+        self,
+        ws: falcon.asgi.WebSocket,
+        outbox: Outbox,
+        relay: Relay,
+        inventory: Inventory,
+    ) -> None:
+        self._ws = ws
+        self._outbox = outbox
+        self._relay = relay
+        self._inventory = inventory
+        self._known: dict[VmAddress, str] = {}
+
+    async def run(self) -> None:
+        sending = asyncio.create_task(self._send())
+        reading = asyncio.create_task(self._read())
+        try:
+            await self._outbox.closed()
+            await asyncio.wait({sending}, timeout=CLOSE_S)
+        finally:
+            sending.cancel()
+            reading.cancel()
+            await asyncio.wait({sending, reading})
+        for task in (sending, reading):
+            if not task.cancelled():
+                task.result()
+
+    async def _send(self) -> None:
+        try:
+            async for frame in self._outbox.frames():
+                await self._ws.send_text(frame)
+            await self._ws.close(self._outbox.close_code)
+        except Gone:
+            self._outbox.close(NORMAL)
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                await self._answer_next()
+        except Gone:
+            pass
+        finally:
+            self._outbox.close(NORMAL)
+
+    async def _answer_next(self) -> None:
+        text = None
+        try:
+            text = await self._ws.receive_text()
+            await self._serve(_client_frame.decode(text))
+        except falcon.PayloadTypeError:
+            self._refuse("invalid-request", "Send text, not binary.", None)
+        except (msgspec.DecodeError, RecursionError) as error:
+            self._refuse("invalid-request", f"{error}.", text)
+        except VirtumancerError as error:
+            self._refuse(error.type, error.detail, text)
+
+    async def _serve(self, frame: ClientFrame) -> None:
+        match frame:
+            case SubscribeVmStats(address):
+                await self._subscribe(address)
+            case UnsubscribeVmStats(address):
+                channel = self._known.pop(address, None)
+                channel = channel or await channel_of(self._inventory, address)
+                self._relay.unwatch(self._outbox, channel)
+
+    async def _subscribe(self, address: VmAddress) -> None:
+        channel = await channel_of(self._inventory, address)
+        if len(self._known) >= MOST_SUBSCRIPTIONS and address not in self._known:
+            raise TooManySubscriptions(
+                f"A socket may watch {MOST_SUBSCRIPTIONS} VMs; open another one."
+            )
+        self._known[address] = channel
+        self._relay.watch(self._outbox, channel)
+
+    def _refuse(self, code: str, message: str, text: str | None) -> None:
+        error = ErrorFrame(FrameError(code, message, _as_it_came(text)))
+        self._outbox.put(msgspec.json.encode(error).decode())
+
+
+def _as_it_came(text: str | None) -> Any:
+    """The client's message as JSON if it is JSON, else as the text it is."""
+    try:
+        return msgspec.json.decode(text or "null")
+    except (msgspec.DecodeError, RecursionError):
+        return text
+
+
+async def channel_of(inventory: Inventory, address: VmAddress) -> str:
+    """Where the stats of a VM go; they go by its name, however it was addressed."""
+    vm = await inventory.vm(address.host_id, address.vm_name)
+    return bus.stats_channel(vm.host_id, vm.name)
+
+
+class Sockets:
+    """/ws"""
+
+    def __init__(self, relay: Relay, inventory: Inventory) -> None:
+        self._relay = relay
+        self._inventory = inventory
+
+    async def on_websocket(
+        self, req: falcon.asgi.Request, ws: falcon.asgi.WebSocket
+    ) -> None:
+        with self._relay.listening() as outbox:
+            await ws.accept()
+            await Socket(ws, outbox, self._relay, self._inventory).run()
+        if not ws.closed:
+            raise falcon.WebSocketDisconnected(outbox.close_code)
+
+
+class Events:
+    """/api/events"""
+
+    def __init__(self, relay: Relay, inventory: Inventory) -> None:
+        self._relay = relay
+        self._inventory = inventory
+
+    async def on_get(
+        self, req: falcon.asgi.Request, resp: falcon.asgi.Response
+    ) -> None:
+        wanted = query(req, Streams).vm_stats
+        names = [wanted] if isinstance(wanted, str) else wanted
+        channels = [await self._channel(name) for name in names]
+        resp.cache_control = ["no-cache"]
+        resp.set_header("X-Accel-Buffering", "no")
+        resp.sse = self._events(channels)
+
+    async def _channel(self, name: str) -> str:
+        host_id, slash, vm_name = name.partition("/")
+        if not slash:
+            raise InvalidRequest("Write HOST/VM.", at="?vm-stats")
+        return await channel_of(self._inventory, VmAddress(host_id, vm_name))
+
+    async def _events(
+        self, channels: list[str]
+    ) -> AsyncIterator[falcon.asgi.SSEvent | None]:
+        with self._relay.listening() as outbox:
+            for channel in channels:
+                self._relay.watch(outbox, channel)
+            while outbox.close_code is None:
+                try:
+                    frame = await asyncio.wait_for(outbox.next(), PING_S)
+                except TimeoutError:
+                    yield None  # Falcon makes it a comment: a ping.
+                else:
+                    if frame is not None:
+                        yield _event(frame)
+
+
+class _Typed(msgspec.Struct, frozen=True):
+    type: str
+
+
+def _event(frame: str) -> falcon.asgi.SSEvent:
+    kind = msgspec.json.decode(frame, type=_Typed).type
+    return falcon.asgi.SSEvent(event=kind, text=frame)

@@ -1,0 +1,154 @@
+"""Row, message, await: how a request asks the workers for something.
+
+The task is written and rung for in one Change. The relay says when it ended; whatever
+the relay says or misses, the row is what is answered from.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+from uuid import UUID
+
+import falcon.asgi
+from msgspec import Struct
+from uuid_utils.compat import uuid7
+
+from api.http import preferences
+from api.problems import TaskFailed
+from api.relay import Relay
+from common.changes import AsyncChanges
+from common.db import AsyncReader, sql
+from common.errors import StoreUnavailable, VirtumancerError
+from common.shapes import Task, TaskKind
+
+UNFINISHED = ("queued", "running")
+REQUESTED_BY = "api"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a request asks of a host."""
+
+    kind: TaskKind
+    lane: Literal["power", "look"]
+    host_id: str
+    vm_uuid: UUID | None = None
+    vm_name: str | None = None
+    uri: str | None = None
+
+
+class TaskId(Struct, frozen=True):
+    id: UUID
+
+
+Refusal = Callable[[Task | None], VirtumancerError]
+"""The error of an order that another unfinished task stands in the way of."""
+
+
+class Outcomes:
+    """Writes tasks and awaits their end."""
+
+    def __init__(
+        self, changes: AsyncChanges, rows: AsyncReader, relay: Relay, wait_s: float
+    ) -> None:
+        self._changes = changes
+        self._rows = rows
+        self._relay = relay
+        self._wait_s = wait_s
+
+    async def of_new(
+        self, req: falcon.asgi.Request, order: Order, refusal: Refusal
+    ) -> Task:
+        """Ask for something that only one task at a time may do."""
+        async with self._changes.begin() as change:
+            added = await change.one(sql.tasks.add, TaskId, **_row(req, order))
+            if added is None:
+                where = {"host_id": order.host_id, "vm_uuid": order.vm_uuid}
+                raise refusal(await change.one(sql.tasks.busy, Task, **where))
+            end = self._relay.end_of(added.id)
+            change.ring([added.id])
+        return await self._awaited(added.id, end, self._patience_s(req))
+
+    async def of_look(self, req: falcon.asgi.Request, order: Order) -> Task:
+        """Ask for a look at libvirt, or join the same one that has not begun."""
+        async with self._changes.begin() as change:
+            added = await change.one(sql.tasks.join_look, TaskId, **_row(req, order))
+            assert added is not None
+            end = self._relay.end_of(added.id)
+            change.ring([added.id])
+        return await self._awaited(added.id, end, self._patience_s(req))
+
+    async def of_known(self, task_id: UUID, wait_s: float) -> Task | None:
+        """The task as it is when it ended, or after so long."""
+        end = self._relay.end_of(task_id)
+        task = await self._rows.one(sql.tasks.get, Task, id=task_id)
+        if task is None or task.state not in UNFINISHED or wait_s == 0:
+            return task
+        return await self._awaited(task_id, end, wait_s)
+
+    async def _awaited(
+        self, task_id: UUID, end: "asyncio.Future[None]", wait_s: float
+    ) -> Task:
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + wait_s
+        while True:
+            left_s = 0 if self._relay.stopping else deadline - clock()
+            await asyncio.wait({end}, timeout=max(0, left_s))
+            # Asked for before the look, so that no end falls in between.
+            end = self._relay.end_of(task_id)
+            task = await self._row(task_id)
+            late = self._relay.stopping or clock() >= deadline
+            if late or task.state not in UNFINISHED:
+                return task
+
+    async def _row(self, task_id: UUID) -> Task:
+        try:
+            task = await self._rows.one(sql.tasks.get, Task, id=task_id)
+        except StoreUnavailable as error:
+            raise StoreUnavailable(
+                "The database does not answer any more; what was asked for may still"
+                f" be done. How it ends will stand at /api/tasks/{task_id}.",
+                task=task_id,
+            ) from error
+        if task is None:
+            raise StoreUnavailable("The record of the task was removed.", task=task_id)
+        return task
+
+    def _patience_s(self, req: falcon.asgi.Request) -> float:
+        asked = preferences(req)
+        if asked.wait_s is not None:
+            return asked.wait_s
+        return 0 if asked.respond_async else self._wait_s
+
+
+def _row(req: falcon.asgi.Request, order: Order) -> dict[str, object]:
+    return {
+        "id": uuid7(),
+        "kind": order.kind,
+        "lane": order.lane,
+        "host_id": order.host_id,
+        "vm_uuid": order.vm_uuid,
+        "vm_name": order.vm_name,
+        "uri": order.uri,
+        "requested_by": REQUESTED_BY,
+        "request_id": req.context.request_id,
+    }
+
+
+def unfinished(
+    resp: falcon.asgi.Response, req: falcon.asgi.Request, task: Task
+) -> bool:
+    """Answer 202 for a task that goes on; raise what a failed one failed with."""
+    asked = preferences(req)
+    applied = [f"wait={asked.wait_s:g}"] if asked.wait_s is not None else []
+    if task.state in UNFINISHED:
+        applied += ["respond-async"] * asked.respond_async
+        resp.status = 202
+        resp.set_header("Location", f"/api/tasks/{task.id}")
+        resp.media = task
+    if applied:
+        resp.set_header("Preference-Applied", ", ".join(applied))
+    if task.state in ("failed", "interrupted"):
+        raise TaskFailed(task)
+    return task.state in UNFINISHED

@@ -1,0 +1,124 @@
+"""Every failure leaves as a problem (RFC 9457), whoever raised it.
+
+On a WebSocket a failure closes the socket, before the handshake as HTTP 403.
+"""
+
+import contextlib
+from typing import Any
+
+import falcon
+import falcon.asgi
+import msgspec
+import structlog
+
+from common.errors import (
+    HostUnreachable,
+    MethodNotAllowed,
+    UnknownPath,
+    VirtumancerError,
+    problem_of,
+)
+from common.shapes import Problem, Task
+
+INTERNAL_ERROR = 1011
+
+WebSocket = falcon.asgi.WebSocket | None
+
+
+class TaskFailed(Exception):
+    """A task ended badly; its stored problem is the answer."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task.problem)
+        self.problem = task.problem or problem_of(
+            VirtumancerError("The task failed without saying why.")
+        )
+        self.problem = msgspec.structs.replace(self.problem, task=task.id)
+
+
+def install(app: "falcon.asgi.App[Any, Any]") -> None:
+    app.add_error_handler(VirtumancerError, _answer_ours)
+    app.add_error_handler(TaskFailed, _answer_task)
+    app.add_error_handler(falcon.HTTPError, _answer_falcons)
+    app.add_error_handler(Exception, _answer_unexpected)
+
+
+async def _answer_ours(
+    req: falcon.asgi.Request,
+    resp: falcon.asgi.Response | None,
+    error: VirtumancerError,
+    params: dict[str, Any],
+    ws: WebSocket = None,
+) -> None:
+    await _answer(problem_of(error), error.retry_after_s, resp, ws)
+
+
+async def _answer_task(
+    req: falcon.asgi.Request,
+    resp: falcon.asgi.Response | None,
+    error: TaskFailed,
+    params: dict[str, Any],
+    ws: WebSocket = None,
+) -> None:
+    busy = error.problem.status == HostUnreachable.status
+    retry_after_s = HostUnreachable.retry_after_s if busy else None
+    await _answer(error.problem, retry_after_s, resp, ws)
+
+
+async def _answer_falcons(
+    req: falcon.asgi.Request,
+    resp: falcon.asgi.Response | None,
+    error: falcon.HTTPError,
+    params: dict[str, Any],
+    ws: WebSocket = None,
+) -> None:
+    if isinstance(error, falcon.HTTPNotFound):
+        ours = problem_of(UnknownPath(f"There is nothing at {req.path}."))
+    elif isinstance(error, falcon.HTTPMethodNotAllowed):
+        ours = problem_of(
+            MethodNotAllowed(f"{req.method} is not possible at {req.path}.")
+        )
+    else:
+        ours = Problem(
+            type="about:blank",
+            title=error.title or "Error",
+            status=error.status_code,
+            detail=error.description or "The request cannot be answered.",
+        )
+    if resp is not None:
+        resp.set_headers(error.headers or {})
+    await _answer(ours, None, resp, ws)
+
+
+async def _answer_unexpected(
+    req: falcon.asgi.Request,
+    resp: falcon.asgi.Response | None,
+    error: Exception,
+    params: dict[str, Any],
+    ws: WebSocket = None,
+) -> None:
+    structlog.get_logger().error("unexpected", path=req.path, exc_info=error)
+    problem = problem_of(
+        VirtumancerError(
+            "Something went wrong here that nobody foresaw. The log of the web process"
+            f" says more under the request id {req.context.request_id}."
+        )
+    )
+    await _answer(problem, None, resp, ws)
+
+
+async def _answer(
+    problem: Problem,
+    retry_after_s: int | None,
+    resp: falcon.asgi.Response | None,
+    ws: WebSocket,
+) -> None:
+    if resp is not None:
+        resp.status = problem.status
+        resp.content_type = "application/problem+json"
+        resp.data = msgspec.json.encode(problem)
+        if retry_after_s is not None:
+            resp.set_header("Retry-After", str(retry_after_s))
+    if ws is not None:
+        with contextlib.suppress(OSError, falcon.WebSocketDisconnected):
+            await ws.close(INTERNAL_ERROR)

@@ -1,0 +1,212 @@
+"""From Redis to everybody who waits here: sockets, streams, and requests for a task.
+
+One subscription per web process. Frames pass through as they were published. When
+Redis was away, everybody is told to look again: what was missed is in Postgres.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from uuid import UUID
+from weakref import WeakValueDictionary
+
+import redis.asyncio
+import structlog
+
+from api.outbox import GOING_AWAY, Outbox
+from common import bus
+from common.db import AsyncReader, sql
+from common.errors import StoreUnavailable
+from common.shapes import Host, HostsChanged
+
+PATIENCE_S = 3
+"""Redis is asked for a sign of life after so long, and given up after twice that."""
+PAUSE_S = 0.5
+"""Between two tries to reach Redis, or to read what to tell after an outage."""
+
+Gone = (redis.RedisError, OSError)
+
+
+class Relay:
+    """Hands on what Redis says; ``run`` must run for anything to arrive."""
+
+    def __init__(
+        self,
+        subscriber: redis.asyncio.Redis,
+        publisher: bus.AsyncBus,
+        rows: AsyncReader,
+    ) -> None:
+        self._subscriber = subscriber
+        self._publisher = publisher
+        self._rows = rows
+        self._outboxes: set[Outbox] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._watchers: dict[str, set[Outbox]] = {}
+        self._confirmed: set[str] = set()
+        """Channels that Redis has said it will send."""
+        self._begun: set[str] = set()
+        """Host ids: somebody has just begun to watch a VM there."""
+        self._wishes = asyncio.Event()
+        self._linked = asyncio.Event()
+        # Weak: an awaited future lives as long as the requests that wait for it.
+        self._ends: WeakValueDictionary[UUID, asyncio.Future[None]] = (
+            WeakValueDictionary()
+        )
+        self.stopping = False
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[Outbox]:
+        """An outbox into which every frame for all goes, while the context lasts."""
+        outbox = Outbox()
+        self._outboxes.add(outbox)
+        self._empty.clear()
+        if self.stopping:
+            outbox.close(GOING_AWAY)
+        try:
+            yield outbox
+        finally:
+            self._outboxes.discard(outbox)
+            for channel in list(outbox.channels):
+                self.unwatch(outbox, channel)
+            if not self._outboxes:
+                self._empty.set()
+
+    def watch(self, outbox: Outbox, channel: str) -> None:
+        """Send this stats channel to the outbox too; a first sample comes at once."""
+        outbox.channels.add(channel)
+        self._watchers.setdefault(channel, set()).add(outbox)
+        if channel in self._confirmed:
+            self._begun.add(bus.watched(channel.encode())[0])
+        self._wishes.set()
+
+    def unwatch(self, outbox: Outbox, channel: str) -> None:
+        outbox.channels.discard(channel)
+        watchers = self._watchers.get(channel, set())
+        watchers.discard(outbox)
+        if not watchers:
+            self._watchers.pop(channel, None)
+            self._wishes.set()
+
+    def end_of(self, task_id: UUID) -> asyncio.Future[None]:
+        """Resolves when the task ended, or when its row should be looked at again."""
+        end = self._ends.get(task_id)
+        if end is None:
+            end = asyncio.get_running_loop().create_future()
+            self._ends[task_id] = end
+        return end
+
+    def stop(self) -> None:
+        """Send everybody away: the process ends."""
+        self.stopping = True
+        for outbox in self._outboxes:
+            outbox.close(GOING_AWAY)
+        self._resolve_all()
+
+    async def gone(self) -> None:
+        """Wait until every socket and stream is gone."""
+        await self._empty.wait()
+
+    async def run(self) -> None:
+        """Keep the link to Redis, for ever."""
+        log = structlog.get_logger()
+        while True:
+            try:
+                async with (
+                    self._subscriber.pubsub() as link,
+                    asyncio.TaskGroup() as group,
+                ):
+                    await link.subscribe(bus.FRAMES, bus.TASKS_ENDED)
+                    group.create_task(self._listen(link))
+                    group.create_task(self._subscribe(link))
+                    group.create_task(self._tell_to_look_again())
+            except* Gone as errors:
+                if self._linked.is_set():
+                    log.warning("redis is gone", reason=str(errors.exceptions[0]))
+            self._linked.clear()
+            self._confirmed.clear()
+            await asyncio.sleep(PAUSE_S)
+
+    async def _listen(self, link: redis.asyncio.client.PubSub) -> None:
+        asked = False
+        while True:
+            message = await link.get_message(timeout=PATIENCE_S)
+            if message is not None:
+                asked = False
+                self._take(message["type"], message["channel"], message["data"])
+            elif asked:
+                raise redis.TimeoutError(f"silent for {2 * PATIENCE_S} s")
+            else:
+                asked = True
+                await link.ping()
+
+    def _take(self, kind: str, name: bytes, data: bytes) -> None:
+        if kind == "subscribe":
+            self._confirm(name.decode())
+        elif kind != "message":
+            return
+        elif name == bus.TASKS_ENDED.encode():
+            self._resolve(UUID(data.decode()))
+        elif name == bus.FRAMES.encode():
+            self._put(self._outboxes, data.decode())
+        else:
+            self._put(self._watchers.get(name.decode(), set()), data.decode())
+
+    def _put(self, outboxes: set[Outbox], frame: str) -> None:
+        for outbox in outboxes:
+            outbox.put(frame)
+
+    def _confirm(self, channel: str) -> None:
+        self._confirmed.add(channel)
+        if channel in self._watchers:
+            self._begun.add(bus.watched(channel.encode())[0])
+            self._wishes.set()
+        if self._confirmed.issuperset((bus.FRAMES, bus.TASKS_ENDED)):
+            self._linked.set()
+
+    async def _subscribe(self, link: redis.asyncio.client.PubSub) -> None:
+        """Keep Redis's subscriptions as the outboxes wish them."""
+        asked: set[str] = set()
+        while True:
+            self._wishes.clear()
+            wished = set(self._watchers)
+            if new := wished - asked:
+                await link.subscribe(*new)
+            if old := asked - wished:
+                self._confirmed -= old
+                await link.unsubscribe(*old)
+            asked = wished
+            begun, self._begun = self._begun, set()
+            if begun:
+                await self._publisher.publish(
+                    [(bus.STATS_WANTED, host_id.encode()) for host_id in begun]
+                )
+            await self._wishes.wait()
+
+    async def _tell_to_look_again(self) -> None:
+        """After an outage: whatever was missed, the rows have it."""
+        await self._linked.wait()
+        structlog.get_logger().info("listening to redis")
+        self._resolve_all()
+        while True:
+            try:
+                hosts = await self._rows.all(
+                    sql.hosts.list, Host, after=None, limit=None
+                )
+                break
+            except StoreUnavailable:
+                await asyncio.sleep(PAUSE_S)
+        for _, frame in (
+            bus.frame(HostsChanged()),
+            *(bus.vms_changed(host.id) for host in hosts),
+        ):
+            self._put(self._outboxes, frame.decode())
+
+    def _resolve_all(self) -> None:
+        for task_id in list(self._ends):
+            self._resolve(task_id)
+
+    def _resolve(self, task_id: UUID) -> None:
+        end = self._ends.pop(task_id, None)
+        if end is not None and not end.done():
+            end.set_result(None)

@@ -1,0 +1,156 @@
+"""VMs: of one host, over all hosts, one by name, its hardware, its power."""
+
+from typing import Annotated, Any
+
+import falcon.asgi
+import msgspec
+from msgspec import Meta, Struct
+
+from api.http import body, query
+from api.inventory import Inventory, refuse_when_down
+from api.outcome import UNFINISHED, Order, Outcomes, unfinished
+from api.pages import beyond, page, position
+from api.problems import TaskFailed
+from common.db import AsyncReader, sql
+from common.errors import HostTimeout, HostUnreachable, UnknownVm, VmBusy
+from common.shapes import Action, Task, Vm, VmHardware
+from common.shapes.parameters import Paging, VmSearch
+
+DbId = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+PAGE = 1000
+
+Request = falcon.asgi.Request
+Response = falcon.asgi.Response
+
+
+class HostVms:
+    """The VMs of one host, from Postgres alone."""
+
+    def __init__(self, rows: AsyncReader, inventory: Inventory) -> None:
+        self._rows = rows
+        self._inventory = inventory
+
+    async def on_get(self, req: Request, resp: Response, host_id: str) -> None:
+        asked = query(req, Paging)
+        found = await self._rows.all(
+            sql.vms.list,
+            Vm,
+            host_id=host_id,
+            after=position(asked.cursor, DbId),
+            limit=beyond(asked.limit),
+        )
+        if not found:
+            await self._inventory.host(host_id)
+        resp.media = page(req, resp, found, asked.limit, lambda vm: vm.db_id)
+
+
+class Vms:
+    """VMs of all hosts: which one has this MAC, this disk, this name?"""
+
+    def __init__(self, rows: AsyncReader) -> None:
+        self._rows = rows
+
+    async def on_get(self, req: Request, resp: Response) -> None:
+        asked = query(req, VmSearch)
+        limit = asked.limit or PAGE
+        found = await self._rows.all(
+            sql.vms.search,
+            Vm,
+            host=asked.host,
+            name=asked.name,
+            state=asked.state,
+            mac=asked.mac
+            and _having("networks", {"mac": {"address": asked.mac.lower()}}),
+            disk=asked.disk and _having("disks", {"path": asked.disk}),
+            after=position(asked.cursor, DbId),
+            limit=beyond(limit),
+        )
+        resp.media = page(req, resp, found, limit, lambda vm: vm.db_id)
+
+
+def _having(devices: str, facts: dict[str, Any]) -> str:
+    """The jsonb that a VM's hardware contains if one of its devices is like this."""
+    return msgspec.json.encode({devices: [facts]}).decode()
+
+
+class OneVm:
+    """One VM, from Postgres alone."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self._inventory = inventory
+
+    async def on_get(self, req: Request, resp: Response, host_id: str, vm: str) -> None:
+        resp.media = await self._inventory.vm(host_id, vm)
+
+
+class _Kept(Struct, frozen=True):
+    hardware: dict[str, Any] | None
+
+
+class VmHardwares:
+    """A VM's hardware, looked at afresh where the host answers."""
+
+    def __init__(
+        self, rows: AsyncReader, inventory: Inventory, outcomes: Outcomes
+    ) -> None:
+        self._rows = rows
+        self._inventory = inventory
+        self._outcomes = outcomes
+
+    async def on_get(self, req: Request, resp: Response, host_id: str, vm: str) -> None:
+        seen = await self._inventory.vm(host_id, vm)
+        obstacle = await self._sync(req, seen)
+        kept = await self._rows.one(sql.vms.hardware, _Kept, db_id=seen.db_id)
+        if kept is None:
+            raise UnknownVm(f"The VM {vm} is no longer on the host {host_id}.")
+        if kept.hardware is None:
+            raise obstacle or HostTimeout("The VM's hardware could not be read yet.")
+        stale = {"stale": obstacle is not None}
+        resp.media = msgspec.convert(kept.hardware | stale, VmHardware)
+
+    async def _sync(self, req: Request, vm: Vm) -> Exception | None:
+        """Have libvirt looked at; what came in the way of it, unless the VM is gone."""
+        try:
+            refuse_when_down(await self._inventory.host(vm.host_id))
+        except HostUnreachable as error:
+            return error
+        order = Order("sync_vm", "look", vm.host_id, vm.uuid, vm.name)
+        task = await self._outcomes.of_look(req, order)
+        if task.state in UNFINISHED:
+            return HostTimeout("The host has not answered yet.", task=task.id)
+        if task.state == "done":
+            return None
+        failure = TaskFailed(task)
+        if failure.problem.status == UnknownVm.status:
+            raise failure
+        return failure
+
+
+class VmAction:
+    """A VM's power."""
+
+    def __init__(self, inventory: Inventory, outcomes: Outcomes) -> None:
+        self._inventory = inventory
+        self._outcomes = outcomes
+
+    async def on_post(
+        self, req: Request, resp: Response, host_id: str, vm: str
+    ) -> None:
+        """Answer when libvirt has done it, or with the task if that takes longer."""
+        wanted = await body(req, Action)
+        seen = await self._inventory.vm(host_id, vm)
+        refuse_when_down(await self._inventory.host(host_id))
+        order = Order(wanted.action, "power", host_id, seen.uuid, seen.name)
+        task = await self._outcomes.of_new(req, order, _busy)
+        if not unfinished(resp, req, task):
+            resp.status = 204
+
+
+def _busy(task: Task | None) -> VmBusy:
+    if task is None:
+        return VmBusy("Another task has just ended; try again.")
+    return VmBusy(
+        f"The VM is busy: {task.kind} is {task.state}. Wait for it at"
+        f" GET /api/tasks/{task.id}?wait=30.",
+        task=task.id,
+    )

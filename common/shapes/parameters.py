@@ -1,0 +1,65 @@
+"""What may stand behind the question mark of a URL."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from common.shapes.resources import TaskKind, TaskState
+
+Limit = Annotated[int, Meta(ge=1, le=1000)]
+Seconds = Annotated[float, Meta(ge=0, le=300)]
+Mac = Annotated[str, Meta(pattern=r"\A([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}\Z")]
+
+
+class Paging(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``cursor`` is opaque: it comes out of the Link header of the page before."""
+
+    limit: Limit | None = None
+    cursor: str | None = None
+
+
+class VmSearch(Paging, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """VMs that fit every filter; ``disk`` is a path or its like, in full."""
+
+    mac: Mac | None = None
+    disk: str | None = None
+    name: str | None = None
+    state: Annotated[int, Meta(ge=0, le=7)] | None = None
+    host: str | None = None
+
+
+class TaskSearch(Paging, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Tasks that fit every filter; ``vm`` is a name or a UUID."""
+
+    host: str | None = None
+    vm: str | None = None
+    state: TaskState | None = None
+    kind: TaskKind | None = None
+
+
+class TaskWait(Struct, frozen=True, forbid_unknown_fields=True):
+    wait: Seconds = 0
+
+
+class Streams(Struct, frozen=True, rename="kebab", forbid_unknown_fields=True):
+    """``vm-stats`` is ``HOST/VM``, as often as wanted."""
+
+    vm_stats: str | list[str] = []
+
+
+class Preferences(Struct, frozen=True):
+    """What a client asks for in the header ``Prefer`` (RFC 7240)."""
+
+    wait_s: Seconds | None = None
+    respond_async: bool = False
+
+
+__all__ = [
+    "Paging",
+    "Preferences",
+    "Seconds",
+    "Streams",
+    "TaskSearch",
+    "TaskWait",
+    "VmSearch",
+]
