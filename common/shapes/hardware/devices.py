@@ -21,7 +21,8 @@ class GraphicsListen(Part, frozen=True):
 class GraphicsDevice(Part, frozen=True):
     """A way to the VM's screen. A port of -1 is given out when the VM starts.
 
-    The password itself is never here.
+    The password itself is never here, nor in the XML that is read; ``password_set`` is
+    true where something tells of it, else null: libvirt does not say.
     """
 
     type: str | None = None
@@ -32,7 +33,7 @@ class GraphicsDevice(Part, frozen=True):
     listen: str | None = None
     listens: list[GraphicsListen] = []
     socket: str | None = None
-    password_set: bool = False
+    password_set: bool | None = None
     password_valid_to: str | None = None
     keymap: str | None = None
     share_policy: str | None = None

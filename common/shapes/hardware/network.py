@@ -14,8 +14,8 @@ class NetworkSource(Part, frozen=True):
 
     ``network``: a libvirt network; ``bridge``: a bridge of the host (known for a
     network too while the VM runs); ``dev`` and ``mode``: an interface of the host
-    (direct, vdpa); ``path`` and ``mode``: a socket (vhostuser); ``address``: a PCI or USB device
-    (hostdev), or with ``port`` a socket's address (udp, client, server, mcast).
+    (direct, vdpa); ``path`` and ``mode``: a socket (vhostuser); ``address``: a PCI or
+    USB device (hostdev), or with ``port`` a socket's (udp, client, server, mcast).
     """
 
     bridge: str | None = None
@@ -111,6 +111,7 @@ class Network(Device, frozen=True):
     ips: list[IpAddress] = []
     port_forwards: list[PortForward] = []
     guest_dev: str | None = None
+    guest_dev_actual: str | None = None
     filter: str | None = None
     isolated: bool | None = None
     trust_guest_rx_filters: bool | None = None
