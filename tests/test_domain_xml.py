@@ -171,6 +171,27 @@ def test_vcpus_are_those_the_vm_has_not_those_it_may_have() -> None:
     assert one.hardware.cpu.max_vcpus == 8
 
 
+@pytest.mark.parametrize(
+    ("name", "firmware", "secure_boot"),
+    [
+        ("qemu-9-small", "bios", None),
+        ("qemu-9-workstation", "efi", True),
+        ("qemu-11-confidential", "efi", True),
+        ("qemu-11-aarch64", "efi", None),
+        ("qemu-7-ppc64", None, None),
+        ("ch-vm", None, None),
+        ("esx-vm", None, None),
+        ("xen-4-hvm", None, None),
+    ],
+)
+def test_firmware_is_said_where_the_xml_tells(
+    name: str, firmware: str | None, *, secure_boot: bool | None
+) -> None:
+    system = parse(golden.xml(name)).hardware.os
+
+    assert (system.firmware, system.secure_boot) == (firmware, secure_boot)
+
+
 def test_first_of_two_elements_counts() -> None:
     disk = with_device(
         "<disk><driver type='raw'/><driver type='qcow2' name='qemu'/></disk>"

@@ -116,8 +116,9 @@ def bios(os: Element) -> str | None:
     if domain is None or system is None or os.find("loader") is not None:
         return None
     runs_qemu = domain.get("type") in ("kvm", "qemu")
-    is_pc = system.text == "hvm" and system.get("arch") in ("x86_64", "i686")
-    return "bios" if runs_qemu and is_pc else None
+    # Cloud Hypervisor calls itself kvm too, but has no machine types.
+    is_pc = system.get("arch") in ("x86_64", "i686") and system.get("machine")
+    return "bios" if runs_qemu and is_pc and system.text == "hvm" else None
 
 
 def pci(element: Element) -> str:

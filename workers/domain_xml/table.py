@@ -164,17 +164,17 @@ class Table(Generic[T_co]):
             self._at(fact.path).firsts.append((group, name, fact.read))
             return
         path = fact if isinstance(fact, str) else fact.path
-        above, _, attribute = path.rpartition("@")
         read = fact.read if isinstance(fact, OfText) else _READ[_kind(hint)]
-        node = self._at(above.rstrip("/") if attribute and "@" in path else path)
+        above, at, attribute = path.rpartition("@")
+        node = self._at(above if at else path)
         if get_origin(hint) is list:
-            node.lists.append((group, name, _lifted(path, read)))
-        elif "@" in path:
+            node.lists.append((group, name, _lifted(read, attribute if at else None)))
+        elif at:
             node.attributes.setdefault(attribute, []).append((group, name, read))
         elif _kind(hint) is bool:
             node.firsts.append((group, name, lambda element: True))
         else:
-            node.firsts.append((group, name, _lifted(path, read)))
+            node.firsts.append((group, name, _lifted(read, None)))
 
     def _at(self, path: str) -> _Node:
         node = self._root
@@ -250,9 +250,8 @@ def _kind(hint: Any) -> type:
     return kinds[0] if kinds[0] in _READ else object
 
 
-def _lifted(path: str, read: ReadText) -> ReadElement:
+def _lifted(read: ReadText, attribute: str | None) -> ReadElement:
     """The reader of a text, made a reader of the element that has it."""
-    attribute = path.rpartition("@")[2] if "@" in path else None
 
     def read_element(element: Element) -> object:
         text = element.text if attribute is None else element.get(attribute)

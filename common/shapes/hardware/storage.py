@@ -22,7 +22,6 @@ class DiskTarget(Part, frozen=True):
     dev: str | None = None
     bus: str | None = None
     tray: str | None = None
-    removable: bool | None = None
     rotation_rate: int | None = None
 
 
@@ -38,7 +37,6 @@ class NetworkStorage(Part, frozen=True):
 
     protocol: str | None = None
     name: str | None = None
-    query: str | None = None
     hosts: list[StorageHost] = []
     tls: bool | None = None
     config: str | None = None
