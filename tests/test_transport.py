@@ -219,7 +219,7 @@ def test_closing_frees_calls_that_hang(
     try:
         asking = threading.Thread(target=ask)
         asking.start()
-        eventually(lambda: connection.link.calls == 1)
+        eventually(lambda: connection.link.busy == 1)
         connection.close()
         assert ended.wait(5)
     finally:

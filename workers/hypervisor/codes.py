@@ -41,8 +41,10 @@ AUTHENTICATION = {
 }
 
 
-def translate(error: libvirt.libvirtError) -> VirtumancerError:
+def translate(error: Exception) -> VirtumancerError:
     """The same failure in our words, libvirt's own in the detail."""
+    if not isinstance(error, libvirt.libvirtError):
+        return BrokenDomain("libvirt's answer is not text in UTF-8.")
     code = error.get_error_code()
     words = error.get_error_message() or str(error)
     if _is_loss(error):
@@ -63,10 +65,8 @@ def translated() -> Iterator[None]:
     """What libvirt raises in this block is raised as one of our errors."""
     try:
         yield
-    except libvirt.libvirtError as error:
+    except (libvirt.libvirtError, UnicodeDecodeError) as error:
         raise translate(error) from error
-    except UnicodeDecodeError as error:
-        raise BrokenDomain("libvirt's answer is not text in UTF-8.") from error
 
 
 def is_authentication(error: Any) -> bool:

@@ -24,6 +24,9 @@ _PERSISTENT = libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT
 _AUTOSTART = libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART
 
 
+Call = Callable[..., Any]
+
+
 class Domains:
     """The domains behind one link.
 
@@ -130,7 +133,13 @@ class Domains:
         self, uuids: Iterable[str], parallel: int
     ) -> dict[str, str | VirtumancerError]:
         """The live XML of each, several at a time, or what kept it from being read."""
-        return each_of(uuids, self.xml, parallel)
+
+        def read(call: Call, uuid: str) -> str:
+            handle = self._handles.get(uuid) or self.look_up(uuid)
+            xml: str = call(handle.XMLDesc, 0)
+            return xml
+
+        return each_of(self._link, uuids, read, parallel)
 
     def block_sizes(self, uuid: str, targets: Iterable[str]) -> dict[str, BlockSize]:
         """Sizes by target; disks that libvirt will not measure are left out."""
@@ -154,9 +163,9 @@ T = TypeVar("T")
 
 
 def each_of(
-    uuids: Iterable[str], read: Callable[[str], T], parallel: int
+    link: Link, uuids: Iterable[str], read: Callable[[Call, str], T], parallel: int
 ) -> dict[str, T | VirtumancerError]:
-    """What ``read`` says of each, several at a time.
+    """What ``read`` says of each, several at a time, with a call() of its thread's own.
 
     An error that concerns one alone is its answer; a lost host raises.
     """
@@ -165,18 +174,22 @@ def each_of(
     answers: dict[str, T | VirtumancerError] = {}
 
     def work() -> None:
-        # A future per domain would cost as much as the round trip.
-        while True:
-            with lock:
-                uuid = next(waiting, None)
-            if uuid is None:
-                return
-            try:
-                answers[uuid] = read(uuid)
-            except HostUnreachable:
-                raise
-            except VirtumancerError as error:
-                answers[uuid] = error
+        with link.calls(link.timeouts.call_s) as call:
+            # A future per domain would cost as much as the round trip.
+            while True:
+                with lock:
+                    uuid = next(waiting, None)
+                if uuid is None:
+                    return
+                answers[uuid] = _answer(call, uuid)
+
+    def _answer(call: Call, uuid: str) -> T | VirtumancerError:
+        try:
+            return read(call, uuid)
+        except HostUnreachable:
+            raise
+        except VirtumancerError as error:
+            return error
 
     with ThreadPoolExecutor(parallel, thread_name_prefix="xml") as pool:
         for running in [pool.submit(work) for _ in range(parallel)]:

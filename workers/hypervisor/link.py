@@ -19,7 +19,7 @@ from common.errors import (
     VirtumancerError,
 )
 from common.uri import HostUri
-from workers.hypervisor.codes import is_authentication, translated
+from workers.hypervisor.codes import is_authentication, translate
 from workers.hypervisor.records import Timeouts
 from workers.hypervisor.transport import Transport
 from workers.hypervisor.watchdog import WATCHDOG, Limit
@@ -37,7 +37,7 @@ class Link:
         self.timeouts = timeouts
         self.lost: HostUnreachable | None = None
         self._transport = Transport.open(uri, ssh_dir, timeouts.open_s)
-        self.calls = 0
+        self.busy = 0
         self._idle = threading.Condition()
         try:
             self._virt: Any = self._open()
@@ -96,20 +96,43 @@ class Link:
         self, seconds: float, function: Callable[..., Any], *arguments: Any
     ) -> Any:
         """Call libvirt within so many seconds, or cut the connection."""
+        with self.calls(seconds) as call:
+            return call(function, *arguments)
+
+    @contextmanager
+    def calls(self, seconds: float) -> Iterator[Callable[..., Any]]:
+        """Many calls in a row, each within so many seconds; spares the set-up."""
         self._enter()
         try:
-            with self.deadline(seconds), translated():
-                return function(*arguments)
-        except HostUnreachable as error:
-            self.lost = self.lost or error
-            raise
+            with self._limit(seconds) as limit:
+
+                def call(function: Callable[..., Any], *arguments: Any) -> Any:
+                    if self.lost is not None:
+                        raise self._lost()
+                    limit.renew(seconds)
+                    return self._ask(function, arguments)
+
+                yield call
         finally:
             self._leave()
+
+    def _ask(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        try:
+            return function(*arguments)
+        except (libvirt.libvirtError, UnicodeDecodeError) as error:
+            ours = translate(error)
+            if isinstance(ours, HostUnreachable):
+                self.lost = self.lost or ours
+            raise ours from error
 
     @contextmanager
     def deadline(self, seconds: float) -> Iterator[None]:
         """What is called in this block takes at most so long altogether."""
+        with self._limit(seconds):
+            yield
 
+    @contextmanager
+    def _limit(self, seconds: float) -> Iterator[Limit]:
         def cut() -> None:
             self.lost = self.lost or HostTimeout(
                 f"{self.uri} did not answer within {seconds:g} seconds."
@@ -118,9 +141,9 @@ class Link:
 
         with WATCHDOG.limit(seconds, cut) as limit:
             try:
-                yield
+                yield limit
             except VirtumancerError as error:
-                if limit.expired and self.lost is not error:
+                if limit.expired and error is not self.lost:
                     raise self._lost() from error
                 raise
         if limit.expired:
@@ -135,12 +158,12 @@ class Link:
         with self._idle:
             if self.lost is not None:
                 raise self._lost()
-            self.calls += 1
+            self.busy += 1
 
     def _leave(self) -> None:
         with self._idle:
-            self.calls -= 1
-            if not self.calls:
+            self.busy -= 1
+            if not self.busy:
                 self._idle.notify_all()
 
     def cut(self) -> None:
@@ -153,7 +176,7 @@ class Link:
         self._transport.close()
         with self._idle:
             # Freed under a call that is still inside it, libvirt would crash.
-            drained = self._idle.wait_for(lambda: not self.calls, _DRAIN_S)
+            drained = self._idle.wait_for(lambda: not self.busy, _DRAIN_S)
         virt, self._virt = self._virt, None
         if drained and virt is not None:
             try:

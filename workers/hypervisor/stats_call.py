@@ -10,7 +10,7 @@ from typing import Any
 import libvirt
 
 from common.errors import LibvirtRefused, UnknownVm, WrongState
-from workers.hypervisor.domains import Domains, each_of
+from workers.hypervisor.domains import Call, Domains, each_of
 from workers.hypervisor.link import Link
 from workers.hypervisor.records import Devices, DomainStats, RawStats, StatsGroup
 
@@ -45,17 +45,16 @@ def stats(
         groups &= ~(StatsGroup.BLOCK | StatsGroup.INTERFACE)
     lacking = {uuid: _lacking(samples[uuid].values, groups) for uuid in samples}
 
-    def complete(uuid: str) -> None:
+    def complete(call: Call, uuid: str) -> None:
         handle, values = handles[uuid], samples[uuid].values
         if lacking[uuid] & _OF_INFO:
-            _add_info(link, handle, values)
+            _add_info(call, handle, values)
         if lacking[uuid] & _OF_DEVICES and devices_of is not None:
-            devices = devices_of(link.call(handle.XMLDesc, 0))
-            _add_devices(link, handle, values, lacking[uuid], devices)
+            devices = devices_of(call(handle.XMLDesc, 0))
+            _add_devices(call, handle, values, lacking[uuid], devices)
 
-    for uuid, failure in each_of(
-        filter(lacking.get, lacking), complete, _PARALLEL
-    ).items():
+    incomplete = [uuid for uuid in samples if lacking[uuid]]
+    for uuid, failure in each_of(link, incomplete, complete, _PARALLEL).items():
         if isinstance(failure, UnknownVm):
             del samples[uuid]
     return samples
@@ -111,8 +110,8 @@ def _lacking(values: RawStats, groups: StatsGroup) -> StatsGroup:
     return lacking
 
 
-def _add_info(link: Link, handle: Any, values: RawStats) -> None:
-    _state, maximum, current, vcpus, cpu_time = link.call(handle.info)
+def _add_info(call: Call, handle: Any, values: RawStats) -> None:
+    _state, maximum, current, vcpus, cpu_time = call(handle.info)
     values.setdefault("cpu.time", cpu_time)
     values.setdefault("balloon.current", current)
     values.setdefault("balloon.maximum", maximum)
@@ -120,23 +119,23 @@ def _add_info(link: Link, handle: Any, values: RawStats) -> None:
 
 
 def _add_devices(
-    link: Link, handle: Any, values: RawStats, lacking: StatsGroup, devices: Devices
+    call: Call, handle: Any, values: RawStats, lacking: StatsGroup, devices: Devices
 ) -> None:
     if lacking & StatsGroup.BLOCK:
-        found = _by_device(link, handle.blockStats, devices.disks, _BLOCK)
+        found = _by_device(call, handle.blockStats, devices.disks, _BLOCK)
         _add_list(values, "block", found)
     if lacking & StatsGroup.INTERFACE:
-        found = _by_device(link, handle.interfaceStats, devices.interfaces, _INTERFACE)
+        found = _by_device(call, handle.interfaceStats, devices.interfaces, _INTERFACE)
         _add_list(values, "net", found)
 
 
 def _by_device(
-    link: Link, ask: Callable[..., Any], names: Iterable[str], keys: tuple[str, ...]
+    call: Call, ask: Callable[..., Any], names: Iterable[str], keys: tuple[str, ...]
 ) -> list[RawStats]:
     found = []
     for name in names:
         try:
-            counters = link.call(ask, name)
+            counters = call(ask, name)
         except (LibvirtRefused, WrongState):
             # A device without counters, or gone since the XML was written.
             continue

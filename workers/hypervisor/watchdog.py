@@ -15,12 +15,17 @@ from contextlib import contextmanager
 class Limit:
     """A deadline that is running, has passed, or was lifted in time."""
 
-    __slots__ = ("cut", "expired", "lifted")
+    __slots__ = ("cut", "expired", "lifted", "until")
 
-    def __init__(self, cut: Callable[[], None]) -> None:
+    def __init__(self, seconds: float, cut: Callable[[], None]) -> None:
+        self.until = time.monotonic() + seconds
         self.cut = cut
         self.expired = False
         self.lifted = False
+
+    def renew(self, seconds: float) -> None:
+        """Begin anew, for the next call of many; never with less time than before."""
+        self.until = time.monotonic() + seconds
 
 
 class Watchdog:
@@ -36,25 +41,28 @@ class Watchdog:
     @contextmanager
     def limit(self, seconds: float, cut: Callable[[], None]) -> Iterator[Limit]:
         """Call ``cut`` once if the block lasts longer than so many seconds."""
-        limit = Limit(cut)
-        self._add(time.monotonic() + seconds, limit)
+        limit = Limit(seconds, cut)
+        self._add(limit)
         try:
             yield limit
         finally:
             self._lift(limit)
 
-    def _add(self, expires_at: float, limit: Limit) -> None:
+    def _add(self, limit: Limit) -> None:
         with self._changed:
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._watch, name="watchdog", daemon=True
                 )
                 self._thread.start()
-            heapq.heappush(self._waiting, (expires_at, next(self._numbers), limit))
+            self._push(limit)
             # Mostly the thread sleeps towards an earlier deadline already, and a call
             # that ends in time never wakes it.
-            if expires_at < self._wakes_at:
+            if limit.until < self._wakes_at:
                 self._changed.notify()
+
+    def _push(self, limit: Limit) -> None:
+        heapq.heappush(self._waiting, (limit.until, next(self._numbers), limit))
 
     def _lift(self, limit: Limit) -> None:
         with self._changed:
@@ -72,13 +80,17 @@ class Watchdog:
             while True:
                 self._wakes_at = self._waiting[0][0] if self._waiting else float("inf")
                 rest = self._wakes_at - time.monotonic()
-                if rest <= 0:
-                    limit = heapq.heappop(self._waiting)[2]
-                    if not limit.lifted:
-                        limit.expired = True
-                        return limit
+                if rest > 0:
+                    self._changed.wait(None if rest == float("inf") else rest)
                     continue
-                self._changed.wait(None if rest == float("inf") else rest)
+                limit = heapq.heappop(self._waiting)[2]
+                if limit.lifted:
+                    continue
+                if limit.until > time.monotonic():
+                    self._push(limit)
+                    continue
+                limit.expired = True
+                return limit
 
 
 WATCHDOG = Watchdog()
