@@ -45,14 +45,28 @@ def hypervisor(folder: Path) -> Iterator[Libvirtd]:
 def behind_our_back(server: Libvirtd, driver: str = "test") -> Iterator[Any]:
     """A plain libvirt connection, as virsh has it.
 
-    The test driver's domains live for as long as somebody is connected.
+    The test driver's domains live for as long as somebody is connected, which may be
+    longer than we are: those that were added are removed.
     """
     path = {"test": "default", "qemu": "session"}[driver]
     connection = libvirt.open(server.uri(driver, path))
+    before = {domain.UUIDString() for domain in connection.listAllDomains()}
     try:
         yield connection
     finally:
+        for domain in connection.listAllDomains():
+            if domain.UUIDString() not in before:
+                remove(domain)
         connection.close()
+
+
+def remove(domain: Any) -> None:
+    """Off and away; others may be quicker."""
+    persistent = domain.isPersistent()
+    if domain.isActive():
+        domain.destroy()
+    if persistent:
+        domain.undefine()
 
 
 def define(connection: Any, name: str) -> str:

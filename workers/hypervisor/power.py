@@ -129,4 +129,4 @@ def _state(link: Link, handle: Any) -> int:
 def _wrong(action: str, state: int) -> WrongState:
     word = _WORDS.get(state, "in no known state")
     advice = f": {_ADVICE[state]}" if state in _ADVICE else ""
-    return WrongState(f"The VM is {word} and cannot {action}{advice}.", state=state)
+    return WrongState(f"The VM is {word} and cannot {action}{advice}.")
