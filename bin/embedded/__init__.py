@@ -2,7 +2,8 @@
 
 from embedded.folders import FolderError, scratch
 from embedded.libvirtd import Libvirtd
-from embedded.servers import Postgres, Redis, Server, ServerError
+from embedded.server import Server, ServerError
+from embedded.servers import Postgres, Redis
 
 __all__ = [
     "FolderError",

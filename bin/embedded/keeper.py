@@ -10,12 +10,14 @@ from contextlib import suppress
 
 from embedded.folders import FolderError
 from embedded.processes import wait_until
-from embedded.servers import ServerError
+from embedded.server import ServerError
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 # A process that has run this long was well; its next end starts at the first pause.
 WELL_S = 10.0
+# How long to wait for the last lines: somebody else may hold the pipe open.
+RELAY_S = 0.5
 
 Launch = Callable[[], subprocess.Popen[bytes]]
 
@@ -92,18 +94,21 @@ class Keeper:
                 process = self._process = self._launch()
             except (OSError, ServerError, FolderError) as error:
                 return f"could not be started ({error})"
-        if process.stdout is not None:
-            threading.Thread(target=self._relay, args=[process], daemon=True).start()
+        relay = threading.Thread(target=self._relay, args=[process], daemon=True)
+        relay.start()
         # Until it is reaped its number is its own, and the group's.
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        with suppress(ChildProcessError):
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         with self._guard:
             _signal_group(process.pid, signal.SIGKILL)
             self._process = None
             status = process.wait()
+        relay.join(RELAY_S)
         return words(status)
 
     def _relay(self, process: subprocess.Popen[bytes]) -> None:
-        assert process.stdout is not None
+        if process.stdout is None:
+            return
         with process.stdout as lines:
             for line in lines:
                 if self._hear is not None:

@@ -20,7 +20,7 @@ from embedded.folders import (
     write,
 )
 from embedded.processes import end, of_folder, program, send, wait_until
-from embedded.servers import Server
+from embedded.server import Server
 
 # What libvirt appends to XDG_CONFIG_HOME for QEMU's monitor socket, at its longest.
 MONITOR_SOCKET = "/libvirt/qemu/lib/domain-9999-a-name-of-20-letters/monitor.sock"

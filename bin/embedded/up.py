@@ -4,12 +4,12 @@ import argparse
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
@@ -21,12 +21,13 @@ from honcho.printer import Message, Printer
 from embedded.folders import FolderError
 from embedded.keeper import Keeper, stop_all, words
 from embedded.libvirtd import Libvirtd
-from embedded.processes import end, tagged, wait_until
-from embedded.servers import Postgres, Redis, Server, ServerError
+from embedded.options import TOP, Refusal, free_port, parse
+from embedded.processes import end, of_folder, send, tagged, wait_until
+from embedded.server import Server, ServerError
+from embedded.servers import Postgres, Redis
 from embedded.state import default_state, take
 from embedded.welcome import Api, local_address, register_demo, things_to_try
 
-TOP = Path(__file__).resolve().parent.parent.parent
 # Marks every process of the Procfile, so that none of them outlives a crash unseen.
 MARK = "VIRTUMANCER_UP"
 SHELL_SYNTAX = re.compile(r"[;&|<>()`\n]")
@@ -34,10 +35,7 @@ SHELL_SYNTAX = re.compile(r"[;&|<>()`\n]")
 # Together less than the ten seconds that a stop may take.
 PROCESSES_PATIENCE_S = 5.0
 SERVERS_PATIENCE_S = 2.0
-
-
-class Refusal(Exception):
-    """Why bin/up does not start, in one sentence for the user."""
+LAST_RESORT_S = 9.5
 
 
 class Stop(BaseException):
@@ -58,7 +56,7 @@ class Up:
         self.process_keepers: list[Keeper] = []
         self.environment = os.environ | {
             "BIND": self.bind,
-            "PATH": f"{TOP}/.venv/bin:{os.environ['PATH']}",
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONUNBUFFERED": "1",
         }
         self._printer = printer
@@ -73,15 +71,18 @@ class Up:
         turn = take(self.state)
         self.port = free_port(self.bind, os.environ.get("PORT") or "8080")
         self.environment |= {"PORT": str(self.port), MARK: str(self.state)}
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it
+            signal.signal(signal.SIGHUP, self._on_signal)
         try:
             self._end_leftovers()
             self._start_servers()
             self._start_processes()
             self._welcome(began)
             while True:
-                signal.pause()
+                # Not signal.pause(): a signal that comes just before it is not heard.
+                time.sleep(0.3)
         except Stop:
             self.say("stopping")
         finally:
@@ -93,7 +94,8 @@ class Up:
 
     def print_line(self, name: str, colour: str | None, text: str | bytes) -> None:
         now = datetime.now()
-        with self._printing:
+        # A terminal that has gone is no reason to end what runs.
+        with self._printing, suppress(OSError):
             self._printer.write(Message("line", text, now, name, colour))
 
     def _on_signal(self, number: int, frame: object) -> None:
@@ -217,12 +219,15 @@ class Up:
             api, self.hypervisor.url, self.say
         )
         self.say(f"ready after {time.monotonic() - began:.1f} s; Ctrl-C stops it")
-        with self._printing:
+        with self._printing, suppress(OSError):
             print(f"\n{things_to_try(api, demo=demo)}\n", flush=True)
 
     def _stop(self) -> None:
         """The Procfile first, then the machines, then the servers they all use."""
         self._stopping = True
+        last_resort = threading.Timer(LAST_RESORT_S, self._end_everything)
+        last_resort.daemon = True
+        last_resort.start()
         stop_all(self.process_keepers, PROCESSES_PATIENCE_S, lambda: self._hurry)
         end(lambda: tagged(MARK, str(self.state)), patience_s=0.5)
         if self.hypervisor is not None:
@@ -233,6 +238,15 @@ class Up:
             server.tidy()
         if self.hypervisor is not None:
             end(self.hypervisor.machines, patience_s=0.2)
+        last_resort.cancel()
+
+    def _end_everything(self) -> None:
+        """What is left when the orderly end takes too long: SIGKILL, and away."""
+        send(tagged(MARK, str(self.state)), signal.SIGKILL)
+        for server in self.servers:
+            send(of_folder(server.folder), signal.SIGKILL)
+            server.tidy()
+        os._exit(1)
 
 
 def _launch(command: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -257,56 +271,10 @@ def _launch_server(server: Server, *, again: bool) -> subprocess.Popen[bytes]:
         return server.launch(log)
 
 
-def free_port(bind: str, port: str) -> int:
-    """The port as a number, if nobody listens on it; 0 takes one that is free."""
-    if not port.isdecimal() or int(port) > 65535:
-        raise Refusal(f"PORT must be a number up to 65535, not {port!r}")
-    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
-    with socket.socket(family) as listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listening.bind((bind, int(port)))
-            listening.listen(1)
-        except OSError as error:
-            raise Refusal(
-                f"{bind} port {port} cannot be listened on ({error.strerror})."
-                f" Choose another: PORT=8090 bin/up"
-            ) from None
-        number: int = listening.getsockname()[1]
-    return number
-
-
-def parse(words: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="bin/up",
-        description="Run Virtumancer with private servers and a demo hypervisor.",
-        epilog="Environment: BIND, PORT, DATABASE_URL, REDIS_URL, VIRTUMANCER_STATE"
-        " and the settings in README.md.",
-    )
-    for name, least in (("webs", 1), ("workers", 0), ("monitors", 0)):
-        parser.add_argument(
-            f"--{name}",
-            type=int,
-            default=1,
-            metavar="N",
-            choices=range(least, 65),
-            help="how many (default 1)",
-        )
-    parser.add_argument(
-        "--no-demo", action="store_true", help="no embedded hypervisor, no demo host"
-    )
-    parser.add_argument(
-        "--procfile",
-        type=Path,
-        default=TOP / "Procfile",
-        metavar="PATH",
-        help="what to run (default: the Procfile of the checkout)",
-    )
-    return parser.parse_args(words)
-
-
 def main() -> NoReturn:
     options = parse(sys.argv[1:])
+    # The servers' user must be able to pass through the folders that root makes.
+    os.umask(0o022)
     try:
         Up(options, Printer(sys.stdout, width=len("monitor.1"))).run()
     except (Refusal, FolderError, ServerError) as error:

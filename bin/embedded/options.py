@@ -1,0 +1,59 @@
+"""What bin/up may be told, and what it refuses."""
+
+import argparse
+import socket
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parent.parent.parent
+
+
+class Refusal(Exception):
+    """Why bin/up does not start, in one sentence for the user."""
+
+
+def free_port(bind: str, port: str) -> int:
+    """The port as a number, if nobody listens on it; 0 takes one that is free."""
+    if not port.isdecimal() or int(port) > 65535:
+        raise Refusal(f"PORT must be a number up to 65535, not {port!r}")
+    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
+    with socket.socket(family) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((bind, int(port)))
+            listening.listen(1)
+        except OSError as error:
+            raise Refusal(
+                f"{bind} port {port} cannot be listened on ({error.strerror})."
+                f" Choose another: PORT=8090 bin/up"
+            ) from None
+        number: int = listening.getsockname()[1]
+    return number
+
+
+def parse(words: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="bin/up",
+        description="Run Virtumancer with private servers and a demo hypervisor.",
+        epilog="Environment: BIND, PORT, DATABASE_URL, REDIS_URL, VIRTUMANCER_STATE"
+        " and the settings in README.md.",
+    )
+    for name, least in (("webs", 1), ("workers", 0), ("monitors", 0)):
+        parser.add_argument(
+            f"--{name}",
+            type=int,
+            default=1,
+            metavar="N",
+            choices=range(least, 65),
+            help="how many (default 1)",
+        )
+    parser.add_argument(
+        "--no-demo", action="store_true", help="no embedded hypervisor, no demo host"
+    )
+    parser.add_argument(
+        "--procfile",
+        type=Path,
+        default=TOP / "Procfile",
+        metavar="PATH",
+        help="what to run (default: the Procfile of the checkout)",
+    )
+    return parser.parse_args(words)
