@@ -5,10 +5,21 @@ Foreign errors (libvirt, Postgres, Redis, msgspec) become one of these at the do
 enter by. The wire form is RFC 9457's problem object.
 """
 
-from typing import ClassVar
+from typing import ClassVar, TypedDict, Unpack
 from uuid import UUID
 
 from common.shapes.resources import Problem
+
+
+class Extra(TypedDict, total=False):
+    """Further members of a problem object; each is a field of Problem."""
+
+    task: UUID
+    step: str
+    libvirt_code: int
+    libvirt_message: str
+    at: str
+    state: int
 
 
 class VirtumancerError(Exception):
@@ -24,7 +35,7 @@ class VirtumancerError(Exception):
     retryable: ClassVar[bool] = False
     retry_after_s: ClassVar[int | None] = None
 
-    def __init__(self, detail: str, **extra: object) -> None:
+    def __init__(self, detail: str, **extra: Unpack[Extra]) -> None:
         super().__init__(detail)
         self.detail = detail
         self.extra = extra
@@ -179,5 +190,5 @@ def problem_of(error: VirtumancerError, task: UUID | None = None) -> Problem:
         title=error.title,
         status=error.status,
         detail=error.detail,
-        **{"task": task, **error.extra},  # type: ignore[arg-type]
+        **({"task": task} if task else {}) | error.extra,
     )

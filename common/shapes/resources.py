@@ -39,7 +39,9 @@ class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
     task: UUID | None = None
     step: str | None = None
     libvirt_code: int | None = None
+    libvirt_message: str | None = None
     at: str | None = None
+    state: int | None = None
 
 
 class AddHost(Struct, frozen=True, forbid_unknown_fields=True):
