@@ -32,7 +32,12 @@ def seen(at_s: float, **changes: int) -> DomainStats:
 def test_a_first_sample_has_counters_and_no_rates() -> None:
     stats = sample(seen(10), None)
 
-    assert (stats.state, stats.memory, stats.max_mem, stats.vcpu) == (1, 65536, 131072, 2)
+    assert (stats.state, stats.memory, stats.max_mem, stats.vcpu) == (
+        1,
+        65536,
+        131072,
+        2,
+    )
     assert stats.cpu_time == 1_000_000_000
     assert stats.cpu_percent is None
     assert stats.disk_stats[0].device == "vda"
@@ -41,11 +46,18 @@ def test_a_first_sample_has_counters_and_no_rates() -> None:
         2048,
     )
     assert stats.disk_stats[0].read_bytes_per_s is None
-    assert (stats.net_stats[0].read_bytes, stats.net_stats[0].write_bytes) == (4096, 8192)
+    assert (stats.net_stats[0].read_bytes, stats.net_stats[0].write_bytes) == (
+        4096,
+        8192,
+    )
 
 
 def test_rates_are_growth_over_the_time_between() -> None:
-    later = {"cpu.time": 3_000_000_000, "block.0.rd.bytes": 5120, "net.0.tx.bytes": 9192}
+    later = {
+        "cpu.time": 3_000_000_000,
+        "block.0.rd.bytes": 5120,
+        "net.0.tx.bytes": 9192,
+    }
     now = DomainStats("u", "one", 12.0, {**RUNNING, **later})
 
     stats = sample(now, seen(10))
