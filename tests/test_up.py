@@ -20,6 +20,7 @@ import pytest
 
 from embedded import FolderError, Libvirtd, keeper, scratch
 from embedded.keeper import Keeper, stop_all
+from embedded.options import parse
 from embedded.processes import of_folder, tagged, wait_until
 from embedded.state import check, default_state, take
 from embedded.up import MARK
@@ -402,3 +403,46 @@ def test_checkouts_have_folders_of_their_own() -> None:
 
     assert one != two
     assert one.name.startswith("tree-")
+
+
+@pytest.mark.parametrize("words", [["--webs", "0"], ["--workers", "-1"], ["--nodes"]])
+def test_senseless_options_are_refused(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse(words)
+
+    assert words[0] in capsys.readouterr().err
+
+
+def install(function: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["/bin/bash", "-c", f". {TOP}/bin/_install; {function}"],
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_installing_what_is_there_does_and_says_nothing() -> None:
+    outcome = install("install_packages bash coreutils")
+
+    assert (outcome.returncode, outcome.stdout, outcome.stderr) == (0, "", "")
+
+
+def test_only_what_is_missing_is_named() -> None:
+    outcome = install("missing_of bash no-such-package coreutils")
+
+    assert outcome.stdout == "no-such-package\n"
+
+
+def test_another_distribution_is_told_what_to_install(tmp_path: Path) -> None:
+    """A machine without dpkg and apt: its PATH has the common tools alone."""
+    for tool in ("dirname", "bash"):
+        (tmp_path / tool).symlink_to(str(shutil.which(tool)))
+
+    outcome = install("install_packages socat gcc", PATH=str(tmp_path))
+
+    assert outcome.returncode == 1
+    assert "socat gcc" in outcome.stderr
+    assert len(outcome.stderr.splitlines()) == 1

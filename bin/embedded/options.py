@@ -2,6 +2,7 @@
 
 import argparse
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parent.parent.parent
@@ -40,10 +41,9 @@ def parse(words: list[str]) -> argparse.Namespace:
     for name, least in (("webs", 1), ("workers", 0), ("monitors", 0)):
         parser.add_argument(
             f"--{name}",
-            type=int,
+            type=_at_least(least),
             default=1,
             metavar="N",
-            choices=range(least, 65),
             help="how many (default 1)",
         )
     parser.add_argument(
@@ -57,3 +57,12 @@ def parse(words: list[str]) -> argparse.Namespace:
         help="what to run (default: the Procfile of the checkout)",
     )
     return parser.parse_args(words)
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def count(word: str) -> int:
+        if not word.isdecimal() or int(word) < least:
+            raise argparse.ArgumentTypeError(f"{word!r} is not a number from {least}")
+        return int(word)
+
+    return count

@@ -47,7 +47,8 @@ class Up:
 
     def __init__(self, options: argparse.Namespace, printer: Printer) -> None:
         self.options = options
-        self.state = Path(os.environ.get("VIRTUMANCER_STATE") or default_state(TOP))
+        state = Path(os.environ.get("VIRTUMANCER_STATE") or default_state(TOP))
+        self.state = state.absolute()
         self.bind = os.environ.get("BIND") or "127.0.0.1"
         self.port = 0
         self.servers: list[Server] = []
