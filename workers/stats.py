@@ -11,6 +11,8 @@ from common.shapes import DiskStats, NetStats, VmStats
 from workers.hypervisor.records import DomainStats, RawStats
 
 _CPU_PERCENT_PER_NS_A_SECOND: Final = 1e-7
+_OFF: Final = (5, 6)
+"""VIR_DOMAIN_SHUTOFF and VIR_DOMAIN_CRASHED."""
 # Rates over less than this are noise.
 _SHORTEST_S: Final = 0.2
 
@@ -21,8 +23,12 @@ def sample(now: DomainStats, before: DomainStats | None) -> VmStats:
     Rates are None without a sample before, and where a counter went backwards: the
     VM was started again in between.
     """
-    rates = _Rates(now, before)
     values = now.values
+    if values.get("state.state") in _OFF:
+        # libvirt counts its own CPU time for a domain without a process.
+        values = {k: v for k, v in values.items() if not k.startswith("cpu.")}
+        before = None
+    rates = _Rates(now, before)
     return VmStats(
         state=_number(values, "state.state"),
         memory=_number(values, "balloon.current"),

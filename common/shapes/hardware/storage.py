@@ -103,7 +103,7 @@ class Disk(Device, frozen=True):
     """``path`` is what ``virsh domblklist`` shows: a file, a block device, a folder, a
     socket, or the image's name in its pool; null for an empty drive.
 
-    The three sizes are not in the XML; they are filled in where libvirt was asked.
+    ``capacity_bytes`` is not in the XML; it is filled in where libvirt was asked.
     ``backing_chain`` runs from the nearest image to the base.
     """
 
@@ -113,8 +113,6 @@ class Disk(Device, frozen=True):
     path: str | None = None
     target: DiskTarget = DiskTarget()
     capacity_bytes: int | None = None
-    allocation_bytes: int | None = None
-    physical_bytes: int | None = None
     readonly: bool = False
     shareable: bool = False
     transient: bool = False
