@@ -1,6 +1,7 @@
 """The web process's composition root: settings in, collaborators built, app out."""
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Callable
@@ -28,6 +29,8 @@ from common.db import AsyncPool, AsyncReader, make_async_pool
 from common.queue import Queue, WakeBroker
 from common.settings import Settings
 
+LINK_S = 2
+"""At the start, Redis gets so long to answer before requests are served without it."""
 GONE_S = 2
 """Sockets and streams get so long to go when the process ends."""
 
@@ -74,6 +77,9 @@ class Web:
         await self._pool.open()
         self._relaying = asyncio.create_task(self._relay.run())
         self._relaying.add_done_callback(_end_process)
+        # A client that comes before Redis is heard would be told of it as an outage.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._relay.linked(), LINK_S)
 
     async def drain(self) -> None:
         """Before the end: send sockets and streams away, answer whoever waits."""

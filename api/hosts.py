@@ -57,9 +57,9 @@ class Hosts:
 
 
 def _being_added(task: Task | None) -> HostIdTaken:
-    return HostIdTaken(
-        "A host with this id is just being added.", task=task and task.id
-    )
+    if task is None:
+        return HostIdTaken("A host with this id was just being added; try again.")
+    return HostIdTaken("A host with this id is just being added.", task=task.id)
 
 
 class OneHost:

@@ -107,6 +107,10 @@ class Relay:
         """Wait until every socket and stream is gone."""
         await self._empty.wait()
 
+    async def linked(self) -> None:
+        """Wait until Redis has said that it will send what it hears."""
+        await self._linked.wait()
+
     async def run(self) -> None:
         """Keep the link to Redis, for ever."""
         log = structlog.get_logger()
@@ -188,19 +192,20 @@ class Relay:
         await self._linked.wait()
         structlog.get_logger().info("listening to redis")
         self._resolve_all()
+        if behind := set(self._outboxes):
+            again = [bus.vms_changed(host.id) for host in await self._hosts()]
+            for _, frame in (bus.frame(HostsChanged()), *again):
+                self._put(behind, frame.decode())
+
+    async def _hosts(self) -> list[Host]:
+        """All hosts, as soon as Postgres answers."""
         while True:
             try:
-                hosts = await self._rows.all(
+                return await self._rows.all(
                     sql.hosts.list, Host, after=None, limit=None
                 )
-                break
             except StoreUnavailable:
                 await asyncio.sleep(PAUSE_S)
-        for _, frame in (
-            bus.frame(HostsChanged()),
-            *(bus.vms_changed(host.id) for host in hosts),
-        ):
-            self._put(self._outboxes, frame.decode())
 
     def _resolve_all(self) -> None:
         for task_id in list(self._ends):

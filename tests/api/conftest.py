@@ -1,8 +1,8 @@
 """A real web process, and a worker that does what the test says.
 
-``web``: a factory of web processes; ``web()`` starts one and gives a ``WebProcess``.
-``api``: an httpx client of a web process with a scripted worker beside it.
-``rows``: writes and reads rows of the test's database with the product's own SQL.
+``server``: the web process that most tests share; ``api``: an httpx client of it.
+``web``: starts further ones: ``web(VIRTUMANCER_WAIT_S="1")``.
+``rows``: empties the database, and writes and reads it with the product's own SQL.
 ``worker``: the scripted worker: ``worker.answers[kind] = callable(task) -> result``.
 """
 
@@ -30,8 +30,10 @@ from psycopg.types.json import Jsonb
 from common import bus
 from common.db import Query, sql
 from common.errors import VirtumancerError, problem_of
+from embedded.servers import Postgres, Redis
+from tests.conftest import TEMPLATE
 
-HARDWARE = {
+HARDWARE: dict[str, list[dict[str, Any]]] = {
     "disks": [
         {
             "type": "file",
@@ -183,6 +185,11 @@ class WebProcess:
     def ws_url(self) -> str:
         return f"ws://127.0.0.1:{self.port}/ws"
 
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        sys.stderr.write(self.log.read_text())
+
     def terminate(self) -> tuple[int, float]:
         """SIGTERM; the exit code and the seconds it took."""
         began_s = time.monotonic()
@@ -194,31 +201,49 @@ class WebProcess:
 Webs = Callable[..., WebProcess]
 
 
+def start(environment: dict[str, str], log: Path) -> WebProcess:
+    settings = {"PORT": "0", "LOG_FORMAT": "json"} | environment
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "api"], env=os.environ | settings, stderr=output
+        )
+    return WebProcess(process, log)
+
+
+@pytest.fixture(scope="session")
+def environment(postgres: Postgres, redis: Redis) -> dict[str, str]:
+    """One database for all these tests; ``rows`` empties it before each."""
+    url = postgres.create_database("api", template=TEMPLATE)
+    return {"DATABASE_URL": url, "REDIS_URL": redis.url, "VIRTUMANCER_WAIT_S": "3"}
+
+
+@pytest.fixture(scope="session")
+def server(
+    environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[WebProcess]:
+    server = start(environment, tmp_path_factory.mktemp("api") / "web.log")
+    yield server
+    server.kill()
+
+
 @pytest.fixture
-def web(environment: dict[str, str], tmp_path: Path) -> Iterator[Webs]:
+def web(environment: dict[str, str], rows: "Rows", tmp_path: Path) -> Iterator[Webs]:
     running: list[WebProcess] = []
 
-    def start(**variables: str) -> WebProcess:
+    def start_another(**variables: str) -> WebProcess:
         log = tmp_path / f"web-{len(running)}.log"
-        settings = environment | {"PORT": "0", "LOG_FORMAT": "json"} | variables
-        with log.open("w") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "api"], env=os.environ | settings, stderr=output
-            )
-        started = WebProcess(process, log)
-        running.append(started)
-        return started
+        running.append(start(environment | variables, log))
+        return running[-1]
 
-    yield start
+    yield start_another
     for process in running:
-        process.process.kill()
-        process.process.wait()
-        sys.stderr.write(process.log.read_text())
+        process.kill()
 
 
 @pytest.fixture
-def rows(database_url: str, redis_url: str) -> Iterator[Rows]:
-    rows = Rows(database_url, redis_url)
+def rows(environment: dict[str, str]) -> Iterator[Rows]:
+    rows = Rows(environment["DATABASE_URL"], environment["REDIS_URL"])
+    rows.run("truncate hosts, tasks, processes cascade")
     yield rows
     rows.close()
 
@@ -232,11 +257,6 @@ def worker(rows: Rows) -> Iterator[ScriptedWorker]:
 
 
 @pytest.fixture
-def server(web: Webs) -> WebProcess:
-    return web(VIRTUMANCER_WAIT_S="3")
-
-
-@pytest.fixture
-def api(server: WebProcess) -> Iterator[httpx.Client]:
+def api(server: WebProcess, rows: Rows) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=server.url, timeout=15) as client:
         yield client

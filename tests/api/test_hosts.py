@@ -16,8 +16,10 @@ NEW = {"id": "kvm-1", "uri": "qemu+ssh://root@kvm-1/system"}
 INFO = {"hostname": "kvm-1", "cpu": 8, "memory": 16777216000, "cores": 4, "threads": 2}
 
 
-def connects(rows: Rows) -> Callable[[dict[str, Any]], None]:
-    return lambda task: rows.run(sql.hosts.add, id=task["host_id"], uri=task["uri"])[:0]
+def connects(rows: Rows) -> Callable[[dict[str, Any]], object]:
+    return lambda task: (
+        rows.run(sql.hosts.add, id=task["host_id"], uri=task["uri"]) and None
+    )
 
 
 def test_an_added_host_is_answered_and_listed(
