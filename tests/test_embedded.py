@@ -62,7 +62,7 @@ def test_postgres_keeps_its_rows_over_a_crash(folder: Path) -> None:
 
         with psycopg.connect(postgres.url) as database:
             assert database.execute("select number from kept").fetchone() == (7,)
-        assert {owner(pid) for pid in postgres.pids} == {ordinary().uid}
+        assert owner(postgres.process.pid) == ordinary().uid
         assert ordinary().uid != 0
     assert not of_folder(folder)
     assert not postgres.socket.exists()
