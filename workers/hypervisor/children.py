@@ -20,6 +20,8 @@ from functools import cache
 from itertools import count
 from pathlib import Path
 
+from common.errors import ConnectionFailed
+
 _PREFIX = "virtumancer-links-"
 # sockaddr_un holds 107 bytes; our names and ssh's need some of them.
 _LONGEST_FOLDER = 80
@@ -37,7 +39,13 @@ class Child:
         self.log = _folder() / f"{next(_numbers)}.log"
         # The signal comes when the *thread* ends that started the process, so all
         # are started by one that lasts.
-        self._process = _starter().submit(self._start, command, pass_fds).result()
+        try:
+            self._process = _starter().submit(self._start, command, pass_fds).result()
+        except OSError as error:
+            raise ConnectionFailed(
+                f"This machine could not start {command[0]}: {error.strerror}.",
+                step="socket",
+            ) from error
 
     def _start(
         self, command: Sequence[str], pass_fds: Sequence[int]
@@ -100,7 +108,10 @@ def _folder() -> Path:
 
 @cache
 def _make_folder() -> Path:
-    """This process's folder, locked for as long as the process lives."""
+    """This process's folder, locked for as long as the process lives.
+
+    The lock also keeps systemd-tmpfiles from removing it as old.
+    """
     base = Path(tempfile.gettempdir())
     if len(os.fsencode(base)) + len(_PREFIX) > _LONGEST_FOLDER:
         base = Path("/tmp")

@@ -79,20 +79,21 @@ class Connection:
         return self.link.deadline(seconds)
 
     def close(self) -> None:
-        """Let go of everything; never hangs, never raises, may be called twice."""
+        """Let go of everything; takes a second at most, never raises, may be called
+        twice."""
         with self._closing:
             if self._closed:
                 return
             self._closed = True
-        # Cut first: a farewell to a host that hangs would hang.
-        self.link.cut()
+        self.link.close(self._farewell)
+
+    def _farewell(self) -> None:
         for callback in self._on_close:
             callback()
         self._domains.forget()
-        self.link.free()
 
     def on_close(self, callback: Callable[[], None]) -> None:
-        """Call this once in close(), when libvirt can no longer be asked."""
+        """Call this once in close(), while the host may still hear us."""
         self._on_close.append(callback)
 
     def list_domains(self) -> Listing:

@@ -169,7 +169,8 @@ def each_of(
 
     An error that concerns one alone is its answer; a lost host raises.
     """
-    waiting = iter(uuids)
+    wanted = list(uuids)
+    waiting = iter(wanted)
     lock = threading.Lock()
     answers: dict[str, T | VirtumancerError] = {}
 
@@ -191,7 +192,11 @@ def each_of(
         except VirtumancerError as error:
             return error
 
-    with ThreadPoolExecutor(parallel, thread_name_prefix="xml") as pool:
-        for running in [pool.submit(work) for _ in range(parallel)]:
+    if len(wanted) == 1 or parallel == 1:
+        work()
+        return answers
+    threads = min(parallel, len(wanted))
+    with ThreadPoolExecutor(max(threads, 1), thread_name_prefix="xml") as pool:
+        for running in [pool.submit(work) for _ in range(threads)]:
             running.result()
     return answers

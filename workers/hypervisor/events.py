@@ -13,9 +13,10 @@ from typing import Any
 
 import libvirt
 
-from common.errors import LibvirtRefused, VirtumancerError
+from common.errors import LibvirtRefused
 from workers.hypervisor.codes import translated
 from workers.hypervisor.connection import Connection
+from workers.hypervisor.link import try_to
 from workers.hypervisor.records import Event
 
 Sink = Callable[[Event], None]
@@ -89,20 +90,20 @@ class _Subscription:
 
     def __init__(self, connection: Connection, sink: Sink) -> None:
         self._link = connection.link
+        self._virt = connection.link.virt
         self._sink = sink
         self._over = threading.Event()
         self._numbers: list[int] = []
 
     def begin(self) -> None:
-        virt = self._link.virt
-        self._link.call(virt.registerCloseCallback, self._closed, None)
+        self._link.call(self._virt.registerCloseCallback, self._closed, None)
         for kind, constant in KINDS.items():
             number = getattr(libvirt, constant, None)
             if number is not None:
-                self._register(virt, kind, number)
+                self._register(kind, number)
 
-    def _register(self, virt: Any, kind: str, number: int) -> None:
-        register = virt.domainEventRegisterAny
+    def _register(self, kind: str, number: int) -> None:
+        register = self._virt.domainEventRegisterAny
         try:
             known = self._link.call(register, None, number, self._told, kind)
         except LibvirtRefused:
@@ -113,10 +114,9 @@ class _Subscription:
     def end(self) -> None:
         """Silence, and libvirt's references to us given back."""
         self._over.set()
-        virt = self._link.virt
         for number in self._numbers:
-            _let_go(virt.domainEventDeregisterAny, number)
-        _let_go(virt.unregisterCloseCallback)
+            try_to(self._virt.domainEventDeregisterAny, number)
+        try_to(self._virt.unregisterCloseCallback)
 
     def _told(self, _virt: Any, domain: Any, *details: Any) -> None:
         """Copy what happened and return; the last detail is our kind."""
@@ -129,12 +129,3 @@ class _Subscription:
         if not self._over.is_set():
             self._over.set()
             self._sink(Event("closed", None, reason))
-
-
-def _let_go(function: Callable[..., Any], *arguments: Any) -> None:
-    """Take a registration back; the far side, which is cut off, need not hear it."""
-    try:
-        with translated():
-            function(*arguments)
-    except VirtumancerError:
-        return

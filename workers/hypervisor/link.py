@@ -24,7 +24,7 @@ from workers.hypervisor.records import Timeouts
 from workers.hypervisor.transport import Transport
 from workers.hypervisor.watchdog import WATCHDOG, Limit
 
-_DRAIN_S = 2.0
+_FAREWELL_S = 1.0
 _RETRY_S = 0.002
 
 
@@ -171,19 +171,34 @@ class Link:
         self.lost = self.lost or HostUnreachable("The connection was closed.")
         self._transport.cut()
 
-    def free(self) -> None:
-        """After cut(): give everything back."""
+    def close(self, farewell: Callable[[], None]) -> None:
+        """Refuse new calls, say farewell if the host still listens, and let go.
+
+        libvirtd 9.0 can crash when a client that has registered for events vanishes
+        in the middle of a call, so a healthy connection ends in order; but soon.
+        """
+        if self.lost is not None:
+            self._transport.cut()
+        self.lost = self.lost or HostUnreachable("The connection was closed.")
+        with WATCHDOG.limit(_FAREWELL_S, self._transport.cut):
+            if self._drained():
+                farewell()
+                virt, self._virt = self._virt, None
+                try_to(virt.close)
         self._transport.close()
+
+    def _drained(self) -> bool:
+        """Wait for the calls of others, under which libvirt must not be freed."""
         with self._idle:
-            # Freed under a call that is still inside it, libvirt would crash.
-            drained = self._idle.wait_for(lambda: not self.busy, _DRAIN_S)
-        virt, self._virt = self._virt, None
-        if drained and virt is not None:
-            try:
-                virt.close()
-            except libvirt.libvirtError:
-                # The farewell does not reach a host that is cut off.
-                return
+            return self._idle.wait_for(lambda: not self.busy, 2 * _FAREWELL_S)
+
+
+def try_to(function: Callable[..., Any], *arguments: Any) -> None:
+    """Call libvirt in taking leave, when it matters no more what it answers."""
+    try:
+        function(*arguments)
+    except libvirt.libvirtError:
+        return
 
 
 def _open(uri: HostUri, local: Path) -> Any:
