@@ -4,7 +4,7 @@ import falcon.asgi
 import msgspec
 
 from api.http import body, query
-from api.inventory import Inventory, refuse_when_down
+from api.inventory import Inventory
 from api.outcome import Order, Outcomes, TaskId, unfinished
 from api.pages import beyond, page, position
 from common import bus, uri
@@ -95,7 +95,7 @@ class HostInformation:
         self._outcomes = outcomes
 
     async def on_get(self, req: Request, resp: Response, host_id: str) -> None:
-        refuse_when_down(await self._inventory.host(host_id))
+        await self._inventory.reachable_host(host_id)
         task = await self._outcomes.of_look(req, Order("info", "look", host_id))
         if not unfinished(resp, req, task):
             resp.media = task.result

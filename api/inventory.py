@@ -21,6 +21,15 @@ class Inventory:
             raise UnknownHost(f"There is no host {host_id}; GET /api/hosts lists them.")
         return host
 
+    async def reachable_host(self, host_id: str) -> None:
+        """Refuse to ask anything of a host that is known not to answer."""
+        _refuse_when_down(await self.host(host_id))
+
+    async def reachable_host_of(self, vm: Vm) -> None:
+        """The same for the host of a VM that was just looked up."""
+        if vm.stale:
+            await self.reachable_host(vm.host_id)
+
     async def vm(self, host_id: str, vm: str) -> Vm:
         """The VM of this name or, where no VM has that name, of this UUID."""
         named = {"vm": _text(vm), "uuid": uuid_of(vm)}
@@ -34,8 +43,7 @@ class Inventory:
         return seen
 
 
-def refuse_when_down(host: Host) -> None:
-    """Nothing can be asked of a host that is known not to answer."""
+def _refuse_when_down(host: Host) -> None:
     if host.state in DOWN:
         why = f": {host.error.detail}" if host.error else "."
         raise HostUnreachable(f"The host {host.id} is {host.state}{why}")

@@ -1,12 +1,14 @@
 """/ws and /api/events: the same frames over a WebSocket and as server-sent events."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import falcon
 import falcon.asgi
 import msgspec
+import structlog
 
 from api.http import query
 from api.inventory import Inventory
@@ -137,12 +139,25 @@ class Sockets:
         self._relay = relay
         self._inventory = inventory
 
+    async def on_get(
+        self, req: falcon.asgi.Request, resp: falcon.asgi.Response
+    ) -> None:
+        raise falcon.HTTPError(
+            falcon.HTTP_426,
+            title="Upgrade required",
+            description="Open this address as a WebSocket, or read /api/events.",
+            headers={"Upgrade": "websocket"},
+        )
+
     async def on_websocket(
         self, req: falcon.asgi.Request, ws: falcon.asgi.WebSocket
     ) -> None:
         with self._relay.listening() as outbox:
             await ws.accept()
             await Socket(ws, outbox, self._relay, self._inventory).run()
+        seconds = time.monotonic() - req.context.began_s
+        code = outbox.close_code
+        structlog.get_logger().info("socket closed", code=code, s=round(seconds, 1))
         if not ws.closed:
             raise falcon.WebSocketDisconnected(outbox.close_code)
 

@@ -23,8 +23,14 @@ class Request(falcon.asgi.Request):
 
     def __init__(self, scope: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         query = quote(scope["query_string"], safe=_QUERY_CHARACTERS)
-        encoded = {"path": _normal(scope["raw_path"]), "query_string": query.encode()}
-        super().__init__({**scope, **encoded}, *args, **kwargs)
+        scope = scope | {
+            "path": _normal(scope["raw_path"]),
+            "query_string": query.encode(),
+        }
+        if scope.get("method") == "HEAD":
+            # Answered like GET; the server leaves the body out (RFC 9110, 9.3.2).
+            scope["method"] = "GET"
+        super().__init__(scope, *args, **kwargs)
 
 
 def _normal(raw_path: bytes) -> str:

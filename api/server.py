@@ -16,7 +16,7 @@ UNACKNOWLEDGED_MS = 10_000
 SEND_BUFFER_BYTES = 256 * 1024
 FRAME_BYTES = 64 * 1024
 BACKLOG = 2048
-FINISH_S = 5
+FINISH_S = 4
 """Requests get so long to finish when the process ends."""
 
 

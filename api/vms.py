@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from api.http import body, query
-from api.inventory import Inventory, refuse_when_down
+from api.inventory import Inventory
 from api.outcome import UNFINISHED, Order, Outcomes, unfinished
 from api.pages import beyond, page, position
 from api.problems import TaskFailed
@@ -111,7 +111,7 @@ class VmHardwares:
     async def _sync(self, req: Request, vm: Vm) -> Exception | None:
         """Have libvirt looked at; what came in the way of it, unless the VM is gone."""
         try:
-            refuse_when_down(await self._inventory.host(vm.host_id))
+            await self._inventory.reachable_host_of(vm)
         except HostUnreachable as error:
             return error
         order = Order("sync_vm", "look", vm.host_id, vm.uuid, vm.name)
@@ -139,7 +139,7 @@ class VmAction:
         """Answer when libvirt has done it, or with the task if that takes longer."""
         wanted = await body(req, Action)
         seen = await self._inventory.vm(host_id, vm)
-        refuse_when_down(await self._inventory.host(host_id))
+        await self._inventory.reachable_host_of(seen)
         order = Order(wanted.action, "power", host_id, seen.uuid, seen.name)
         task = await self._outcomes.of_new(req, order, _busy)
         if not unfinished(resp, req, task):

@@ -3,37 +3,31 @@
 select nextval('observations') as number;
 
 -- name: list
-select v.*, h.id as host_id, h.state <> 'connected' as stale,
-    greatest(v.observed_at, h.observed_at) as observed_at
-from vms v join hosts h on h.db_id = v.host_db_id
-where h.id = :host_id and (:after::bigint is null or v.db_id > :after)
-order by v.db_id
+select * from listed_vms
+where host_id = :host_id and (:after::bigint is null or db_id > :after)
+order by db_id
 limit :limit::int;
 
 -- name: get
 -- By name or, where no VM has that name, by UUID; the newest row of a name that was
 -- just passed on.
-select v.*, h.id as host_id, h.state <> 'connected' as stale,
-    greatest(v.observed_at, h.observed_at) as observed_at
-from vms v join hosts h on h.db_id = v.host_db_id
-where h.id = :host_id and (v.name = :vm or v.uuid = :uuid::uuid)
-order by v.name = :vm desc, v.observation desc
+select * from listed_vms
+where host_id = :host_id and (name = :vm or uuid = :uuid::uuid)
+order by name = :vm desc, observation desc
 limit 1;
 
 -- name: hardware
 select hardware from vms where db_id = :db_id;
 
 -- name: search
-select v.*, h.id as host_id, h.state <> 'connected' as stale,
-    greatest(v.observed_at, h.observed_at) as observed_at
-from vms v join hosts h on h.db_id = v.host_db_id
-where (:host::text is null or h.id = :host)
-    and (:name::text is null or v.name = :name)
-    and (:state::int is null or v.state = :state)
-    and (:mac::jsonb is null or v.hardware @> :mac)
-    and (:disk::jsonb is null or v.hardware @> :disk)
-    and (:after::bigint is null or v.db_id > :after)
-order by v.db_id
+select * from listed_vms
+where (:host::text is null or host_id = :host)
+    and (:name::text is null or name = :name)
+    and (:state::int is null or state = :state)
+    and (:mac::jsonb is null or db_id in (select db_id from vms where hardware @> :mac))
+    and (:disk::jsonb is null or db_id in (select db_id from vms where hardware @> :disk))
+    and (:after::bigint is null or db_id > :after)
+order by db_id
 limit :limit::int;
 
 -- name: known

@@ -32,8 +32,19 @@ def is_problem(answer: httpx.Response, status: int) -> bool:
 
 
 def test_unknown_paths_are_404(api: httpx.Client) -> None:
-    for path in ("/", "/api", "/api/nothing", "/api/hosts/a/b", "/api//hosts", "/ws"):
-        assert is_problem(api.get(path), 404 if path != "/ws" else 405), path
+    for path in ("/", "/api", "/api/nothing", "/api/hosts/a/b", "/api//hosts"):
+        assert is_problem(api.get(path), 404), path
+
+
+def test_the_websocket_cannot_be_fetched(api: httpx.Client) -> None:
+    assert is_problem(api.get("/ws"), 426)
+
+
+def test_head_is_get_without_the_body(api: httpx.Client) -> None:
+    answer = api.head("/api/hosts")
+
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-length"] == "2"
 
 
 def test_a_wrong_method_is_405_and_names_the_right_ones(api: httpx.Client) -> None:
