@@ -8,6 +8,7 @@ import atexit
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,10 +24,11 @@ from pathlib import Path
 from common.errors import ConnectionFailed
 
 _PREFIX = "virtumancer-links-"
-# sockaddr_un holds 107 bytes; our names and ssh's need some of them.
-_LONGEST_FOLDER = 80
+# sockaddr_un holds 107 bytes, and ssh and socat read much into odd letters.
+_PLAIN = re.compile(r"[A-Za-z0-9._/-]{1,60}")
 # A folder is made a moment before it is locked.
 _YOUNG_S = 5
+_DEATH_S = 2.0
 
 _numbers = count(1)
 
@@ -83,8 +85,9 @@ class Child:
     def end(self) -> None:
         """Kill it and leave nothing of it."""
         self.kill()
-        with self._lock:
-            self._process.wait()
+        # Nobody may wait for the lock meanwhile: the watchdog has others to free.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_DEATH_S)
         self.log.unlink(missing_ok=True)
 
 
@@ -113,7 +116,7 @@ def _make_folder() -> Path:
     The lock also keeps systemd-tmpfiles from removing it as old.
     """
     base = Path(tempfile.gettempdir())
-    if len(os.fsencode(base)) + len(_PREFIX) > _LONGEST_FOLDER:
+    if not _PLAIN.fullmatch(str(base)):
         base = Path("/tmp")
     _sweep(base)
     folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=base))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import libvirt
 
@@ -203,7 +204,7 @@ def try_to(function: Callable[..., Any], *arguments: Any) -> None:
 
 def _open(uri: HostUri, local: Path) -> Any:
     """Open by the local socket; no alias, no prompt, no parameter of anybody's."""
-    address = f"{uri.driver}+unix:///{uri.path}?socket={local}"
+    address = f"{uri.driver}+unix:///{uri.path}?socket={quote(str(local))}"
     nobody: list[Any] = [[], lambda _credentials, _opaque: -1, None]
     return libvirt.openAuth(address, nobody, libvirt.VIR_CONNECT_NO_ALIASES)
 

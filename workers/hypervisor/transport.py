@@ -73,6 +73,8 @@ class Transport:
         if self.uri.transport != "ssh":
             return None
         words = self._child.words()
+        if not self._child.running:
+            return ssh.complaint(words, self.uri, self._ssh_dir)
         return ssh.refused_socket(words, self.uri, self._ssh_dir, self._until)
 
     def _start(self) -> Child:
