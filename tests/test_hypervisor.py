@@ -80,6 +80,9 @@ def test_domains_are_listed_with_their_flags(
     on = define(virsh, "on")
     virsh.lookupByUUIDString(on).create()
     virsh.lookupByUUIDString(off).setAutostart(1)
+    passing = define(virsh, "transient")
+    virsh.lookupByUUIDString(passing).create()
+    virsh.lookupByUUIDString(passing).undefine()
 
     listing = connection.list_domains()
 
@@ -91,6 +94,7 @@ def test_domains_are_listed_with_their_flags(
     assert (by_uuid[on].active, by_uuid[on].state) == (True, RUNNING)
     assert by_uuid[on].libvirt_id is not None
     assert not by_uuid[on].autostart
+    assert not by_uuid[passing].persistent
     for domain_uuid, listed in by_uuid.items():
         assert connection.domain(domain_uuid).listed == listed
 

@@ -20,7 +20,8 @@ from workers.hypervisor.records import BlockSize, DomainSeen, ListedDomain, List
 
 _INACTIVE_ID = -1
 _STATE = libvirt.VIR_DOMAIN_STATS_STATE
-_PERSISTENT = libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT
+# Rarer than persistent ones, so that the answer is short.
+_TRANSIENT = libvirt.VIR_CONNECT_LIST_DOMAINS_TRANSIENT
 _AUTOSTART = libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART
 
 
@@ -45,7 +46,7 @@ class Domains:
     def listing(self) -> Listing:
         """Every domain, in three round trips."""
         virt = self._link.virt
-        persistent = self._uuids(_PERSISTENT)
+        transient = self._uuids(_TRANSIENT)
         autostart = self._uuids(_AUTOSTART)
         found = self._link.call(virt.getAllDomainStats, _STATE, 0)
         listing = Listing([], {})
@@ -66,7 +67,7 @@ class Domains:
                     name=name,
                     libvirt_id=_libvirt_id(handle),
                     active=_libvirt_id(handle) is not None,
-                    persistent=uuid in persistent,
+                    persistent=uuid not in transient,
                     autostart=uuid in autostart,
                     state=stats.get("state.state", libvirt.VIR_DOMAIN_NOSTATE),
                     state_reason=stats.get("state.reason", 0),
