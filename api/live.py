@@ -193,7 +193,8 @@ class Events:
                 self._relay.watch(outbox, channel)
             while outbox.close_code is None:
                 try:
-                    frame = await asyncio.wait_for(outbox.next(), PING_S)
+                    async with asyncio.timeout(PING_S):
+                        frame = await outbox.next()
                 except TimeoutError:
                     yield None  # Falcon makes it a comment: a ping.
                 else:

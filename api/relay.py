@@ -138,6 +138,7 @@ class Relay:
             if message is not None:
                 asked = False
                 self._take(message["type"], message["channel"], message["data"])
+                await _let_others_send()
             elif asked:
                 raise redis.TimeoutError(f"silent for {2 * PATIENCE_S} s")
             else:
@@ -196,6 +197,7 @@ class Relay:
             again = [bus.vms_changed(host.id) for host in await self._hosts()]
             for _, frame in (bus.frame(HostsChanged()), *again):
                 self._put(behind, frame.decode())
+                await _let_others_send()
 
     async def _hosts(self) -> list[Host]:
         """All hosts, as soon as Postgres answers."""
@@ -215,3 +217,8 @@ class Relay:
         end = self._ends.pop(task_id, None)
         if end is not None and not end.done():
             end.set_result(None)
+
+
+async def _let_others_send() -> None:
+    """A burst must not fill the outboxes of clients that keep up."""
+    await asyncio.sleep(0)

@@ -20,6 +20,13 @@ FLOORS = {
         ("workers.actors", "workers.watch", "workers.sampling"),
         ("workers.main", "workers.monitor"),
     ),
+    "api": (
+        ("api.http", "api.routing", "api.problems", "api.pages", "api.outbox"),
+        ("api.relay", "api.inventory"),
+        ("api.outcome",),
+        ("api.hosts", "api.vms", "api.tasks", "api.live", "api.health"),
+        ("api.app", "api.server"),
+    ),
     "common": (
         ("common.shapes", "common.settings"),
         ("common.errors", "common.log", "common.uri"),

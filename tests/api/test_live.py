@@ -79,6 +79,16 @@ async def test_changes_reach_every_socket_as_they_were_published(
             assert await client.recv() == '{"type":"hosts-changed","payload":null}'
 
 
+async def test_a_burst_reaches_a_client_that_reads(
+    ws: ClientConnection, rows: Rows
+) -> None:
+    rows.publish(*[bus.vms_changed(f"kvm-{number}") for number in range(2000)])
+
+    hosts = [(await frame(ws))["payload"]["hostId"] for _ in range(2000)]
+
+    assert hosts == [f"kvm-{number}" for number in range(2000)]
+
+
 async def test_a_removed_host_is_announced(
     server: WebProcess, ws: ClientConnection, rows: Rows
 ) -> None:
@@ -269,6 +279,18 @@ async def test_events_are_the_same_frames(
         return rows.listeners(CHANNEL) == 0
 
     await until(unheard)
+
+
+async def test_a_burst_of_events_reaches_a_client_that_reads(
+    server: WebProcess, rows: Rows
+) -> None:
+    url = f"{server.url}/api/events"
+    async with httpx.AsyncClient() as api, api.stream("GET", url) as stream:
+        rows.publish(*[bus.vms_changed(f"kvm-{number}") for number in range(2000)])
+        lines = stream.aiter_lines()
+        for number in range(2000):
+            _, data, _ = [await anext(lines) for _ in range(3)]
+            assert f'"kvm-{number}"' in data
 
 
 @pytest.mark.parametrize(

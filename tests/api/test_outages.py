@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import socket
 import threading
 import time
@@ -182,8 +183,9 @@ def test_sigterm_ends_also_with_clients_that_are_stuck(
             clients.enter_context(client)
             client.sendall(request)
         eventually(lambda: "/api/events" in server.log.read_text())
+        large = json.dumps({"type": "vms-changed", "payload": "x" * 100_000})
         for _ in range(300):
-            rows.publish((bus.FRAMES, b'{"type":"vms-changed","payload":"x"}' * 3000))
+            rows.publish((bus.FRAMES, large.encode()))
 
         code, took_s = server.terminate()
 
