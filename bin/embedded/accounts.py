@@ -1,5 +1,6 @@
 """Who the private servers run as: an ordinary user, also when root starts them."""
 
+import fcntl
 import functools
 import os
 import pwd
@@ -39,29 +40,38 @@ def ordinary() -> Account:
     if os.geteuid() != 0:
         name = pwd.getpwuid(os.geteuid()).pw_name
         return Account(name, os.geteuid(), os.getegid())
-    try:
-        user = pwd.getpwnam(NAME)
-    except KeyError:
-        user = _make_user()
+    user = _find_user() or _make_user()
     return Account(user.pw_name, user.pw_uid, user.pw_gid)
 
 
-def _make_user() -> pwd.struct_passwd:
-    outcome = subprocess.run(
-        [
-            *("/usr/sbin/useradd", "--system", "--user-group", "--no-create-home"),
-            *("--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin", NAME),
-        ],
-        capture_output=True,
-        text=True,
-    )
+def _find_user() -> pwd.struct_passwd | None:
     try:
-        # Another checkout may have made the user a moment before us.
         return pwd.getpwnam(NAME)
     except KeyError:
-        raise RuntimeError(
-            f"cannot make the user {NAME}: {outcome.stderr.strip()}"
-        ) from None
+        return None
+
+
+def _make_user() -> pwd.struct_passwd:
+    folder = os.open("/etc", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        # Of two that make the same user at a time, useradd lets the second one
+        # change the number that the first has given.
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        if user := _find_user():
+            return user
+        outcome = subprocess.run(
+            [
+                *("/usr/sbin/useradd", "--system", "--user-group", "--no-create-home"),
+                *("--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin", NAME),
+            ],
+            capture_output=True,
+            text=True,
+        )
+    finally:
+        os.close(folder)
+    if user := _find_user():
+        return user
+    raise RuntimeError(f"cannot make the user {NAME}: {outcome.stderr.strip()}")
 
 
 def dropping(account: Account) -> list[str]:
