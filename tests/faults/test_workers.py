@@ -1,0 +1,146 @@
+"""What was asked for is done or ends, whatever happens to the workers."""
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import libvirt
+import pytest
+
+from embedded.libvirtd import Libvirtd
+from tests.faults.conftest import Facts, NewLab, uri
+from tests.lab.hypervisors import behind_our_back, define
+from tests.lab.proxy import PRESSES, XML, LibvirtProxy
+from tests.lab.system import FINISHED, System, eventually
+
+RUNNING, PAUSED, OFF = 1, 3, 5
+BEFORE: Final = {"start": OFF, "resume": PAUSED}
+"""The state to begin from, where it is not running."""
+AFTER: Final = {"start": RUNNING, "suspend": PAUSED, "resume": RUNNING} | dict.fromkeys(
+    ("shutdown", "destroy"), OFF
+)
+NEVER_TWICE: Final = ("reboot", "reset")
+VERBS: Final = (*AFTER, *NEVER_TWICE)
+MOMENTS: Final = ("before", "during", "after")
+TAKEN_OVER_S: Final = 15
+
+
+@dataclass
+class Aftermath:
+    """What became of every verb at every moment when a worker was killed."""
+
+    tasks: dict[tuple[str, str], Facts] = field(default_factory=dict)
+    took_s: dict[tuple[str, str], float] = field(default_factory=dict)
+    rows: dict[tuple[str, str], Facts] = field(default_factory=dict)
+    pressed: dict[tuple[str, str], int] = field(default_factory=dict)
+    really: dict[tuple[str, str], int] = field(default_factory=dict)
+    next_action: dict[tuple[str, str], int] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="module")
+def aftermath(new_lab: NewLab, domains: Libvirtd, hosts_folder: Path) -> Aftermath:
+    """One worker is killed with 21 tasks: seven verbs, each held at three moments."""
+    found = Aftermath()
+    with ExitStack() as stack:
+        behind = stack.enter_context(behind_our_back(domains))
+        lab = stack.enter_context(new_lab(VIRTUMANCER_HOST_SHARE="8"))
+        for moment in MOMENTS:
+            for verb in VERBS:
+                _prepare(behind, f"{moment}-{verb}", BEFORE.get(verb, RUNNING))
+        lab.start()
+        hosts = {
+            moment: stack.enter_context(
+                LibvirtProxy(domains.socket, hosts_folder / f"{moment}.sock")
+            )
+            for moment in MOMENTS
+        }
+        for moment, host in hosts.items():
+            lab.add_host(moment, uri(host))
+        eventually(lambda: not lab.unfinished(), 5)
+
+        holds = [
+            hosts["before"].hold_calls(*PRESSES),
+            hosts["during"].hold_replies(*PRESSES),
+            hosts["after"].hold_calls(XML),
+        ]
+        asked = {
+            (moment, verb): lab.ask(moment, f"{moment}-{verb}", verb)
+            for moment in MOMENTS
+            for verb in VERBS
+        }
+        # The looks that the events ask for are held as well.
+        eventually(lambda: all(hold.reached >= len(VERBS) for hold in holds), 10)
+        eventually(lambda: len(_running(lab)) >= len(asked), 5)
+        [victim] = lab.of("worker")
+        lab.worker()
+        victim.kill()
+        killed_s = time.monotonic()
+        for hold in holds:
+            hold.release()
+
+        while asked.keys() - found.tasks.keys():
+            for case in asked.keys() - found.tasks.keys():
+                task = lab.task(asked[case])
+                if task["state"] in FINISHED or time.monotonic() > killed_s + 30:
+                    found.tasks[case] = task
+                    found.took_s[case] = time.monotonic() - killed_s
+            time.sleep(0.1)
+        eventually(lambda: not lab.unfinished(), 5)
+        for moment, verb in asked:
+            name = f"{moment}-{verb}"
+            found.rows[moment, verb] = lab.vms(moment)[name]
+            found.pressed[moment, verb] = hosts[moment].pressed[verb, name]
+            found.really[moment, verb] = behind.lookupByName(name).state()[0]
+            answer = lab.act(moment, name, "destroy")
+            found.next_action[moment, verb] = answer.status_code
+    return found
+
+
+def _running(lab: System) -> list[Facts]:
+    return [t for t in lab.unfinished() if t["state"] == "running"]
+
+
+def _prepare(behind: libvirt.virConnect, name: str, state: int) -> None:
+    domain = behind.lookupByUUIDString(define(behind, name))
+    if state != OFF:
+        domain.create()
+    if state == PAUSED:
+        domain.suspend()
+
+
+@pytest.mark.parametrize("verb", AFTER)
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_verb_is_done_after_its_worker_was_killed(
+    moment: str, verb: str, aftermath: Aftermath
+) -> None:
+    case = moment, verb
+
+    assert aftermath.tasks[case]["state"] == "done", aftermath.tasks[case]
+    assert aftermath.took_s[case] <= TAKEN_OVER_S
+    assert aftermath.really[case] == AFTER[verb]
+
+
+@pytest.mark.parametrize("verb", NEVER_TWICE)
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_reboot_and_reset_are_never_pressed_twice(
+    moment: str, verb: str, aftermath: Aftermath
+) -> None:
+    case = moment, verb
+
+    assert aftermath.tasks[case]["state"] == "interrupted", aftermath.tasks[case]
+    assert "look at the VM" in aftermath.tasks[case]["problem"]["detail"]
+    assert aftermath.took_s[case] <= TAKEN_OVER_S
+    assert aftermath.pressed[case] == (0 if moment == "before" else 1)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_the_vm_is_looked_at_afresh_and_free_after_its_worker_was_killed(
+    moment: str, verb: str, aftermath: Aftermath
+) -> None:
+    case = moment, verb
+
+    assert aftermath.rows[case]["state"] == aftermath.really[case]
+    assert aftermath.next_action[case] == 204
