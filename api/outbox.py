@@ -51,7 +51,7 @@ class Outbox:
         await self._closed.wait()
 
     async def frames(self) -> AsyncIterator[str]:
-        while frame := await self.next():
+        while (frame := await self.next()) is not None:
             yield frame
 
     async def next(self) -> str | None:
