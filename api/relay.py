@@ -113,7 +113,6 @@ class Relay:
 
     async def run(self) -> None:
         """Keep the link to Redis, for ever."""
-        log = structlog.get_logger()
         while True:
             try:
                 async with (
@@ -125,8 +124,7 @@ class Relay:
                     group.create_task(self._subscribe(link))
                     group.create_task(self._tell_to_look_again())
             except* Gone as errors:
-                if self._linked.is_set():
-                    log.warning("redis is gone", reason=str(errors.exceptions[0]))
+                bus.outage.began(errors.exceptions[0])
             self._linked.clear()
             self._confirmed.clear()
             await asyncio.sleep(PAUSE_S)

@@ -4,6 +4,8 @@ Redis rings; it holds nothing that must be kept. Published bytes are the frames 
 clients get, so the relay decodes nothing.
 """
 
+import threading
+import time
 from collections.abc import Iterable
 from typing import Any, Final
 from uuid import UUID
@@ -31,7 +33,9 @@ WAKE: Final = "virtumancer:wake"
 QUEUE_NAMESPACE: Final = "virtumancer:queue"
 
 _STATS_PREFIX: Final = "virtumancer:stats:"
-_PROBLEMS = (redis.RedisError, OSError)
+_SETTLED_S: Final = 2.0
+PROBLEMS: Final = (redis.RedisError, OSError)
+"""How a Redis that is gone or silent shows itself."""
 
 Published = tuple[str, bytes]
 
@@ -97,7 +101,6 @@ class Bus:
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
-        self._outage = _Outage()
 
     def publish(self, messages: Iterable[Published]) -> None:
         """Send all in one round trip. A lost bell is logged once and no failure:
@@ -107,10 +110,10 @@ class Bus:
             pipe.publish(channel, body)
         try:
             pipe.execute()
-        except _PROBLEMS as error:
-            self._outage.began(error)
+        except PROBLEMS as error:
+            outage.began(error)
         else:
-            self._outage.ended()
+            outage.ended()
 
     def watched_vms(self) -> dict[str, set[str]]:
         """VM names by host id, of every VM whose stats somebody listens to."""
@@ -127,7 +130,6 @@ class AsyncBus:
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._client = client
-        self._outage = _Outage()
 
     async def publish(self, messages: Iterable[Published]) -> None:
         pipe = self._client.pipeline(transaction=False)
@@ -135,30 +137,44 @@ class AsyncBus:
             pipe.publish(channel, body)
         try:
             await pipe.execute()
-        except _PROBLEMS as error:
-            self._outage.began(error)
+        except PROBLEMS as error:
+            outage.began(error)
         else:
-            self._outage.ended()
+            outage.ended()
 
     async def answers(self) -> bool:
         try:
             return bool(await self._client.ping())
-        except _PROBLEMS:
+        except PROBLEMS:
             return False
 
 
-class _Outage:
-    """Says once that Redis is gone and once that it is back."""
+class Outage:
+    """Says once that Redis is gone and once that it is back, however many notice."""
 
     def __init__(self) -> None:
         self._gone = False
+        self._failed_at = 0.0
+        self._lock = threading.Lock()
 
     def began(self, error: Exception) -> None:
-        if not self._gone:
+        with self._lock:
+            news, self._gone = not self._gone, True
+            self._failed_at = time.monotonic()
+        if news:
             structlog.get_logger().warning("redis is gone", reason=str(error))
-        self._gone = True
 
     def ended(self) -> None:
-        if self._gone:
+        if not self._gone:
+            return
+        with self._lock:
+            # The others find their old connections broken a moment later.
+            settled = time.monotonic() - self._failed_at > _SETTLED_S
+            news = self._gone and settled
+            self._gone = self._gone and not settled
+        if news:
             structlog.get_logger().info("redis is back")
-        self._gone = False
+
+
+outage: Final = Outage()
+"""What this process has noticed of Redis."""

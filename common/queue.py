@@ -5,14 +5,11 @@ So a message may be lost (a monitor rings again) or doubled (the row is claimed 
 """
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 from uuid import UUID
 
 import dramatiq
-import redis
-import structlog
 from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
 from dramatiq.errors import ConnectionClosed
 
@@ -20,7 +17,8 @@ from common import bus
 
 QUEUE: Final = "tasks"
 ACTOR: Final = "ring"
-_PROBLEMS = (redis.RedisError, OSError)
+# Dramatiq translates lost connections, but not timeouts (its issue 894).
+_PROBLEMS = (*bus.PROBLEMS, ConnectionClosed)
 
 
 class WakeConsumer(_RedisConsumer):
@@ -31,37 +29,37 @@ class WakeConsumer(_RedisConsumer):
         self._bell = broker.bells.of(self.queue_name)
 
     def ack(self, message: Any) -> None:
-        with _translated():
-            super().ack(message)
-        self._bell.set()
+        self._answer(super().ack, message)
 
     def nack(self, message: Any) -> None:
-        with _translated():
-            super().nack(message)
+        self._answer(super().nack, message)
+
+    def _answer(self, send: Callable[[Any], None], message: Any) -> None:
+        try:
+            send(message)
+        except _PROBLEMS as error:
+            # A bell that Redis thinks unheard is rung again, which does no harm.
+            bus.outage.began(error)
         self._bell.set()
 
     def __next__(self) -> Any:
         # The bell is stilled before the look, or one rung in between would be lost.
         self._bell.clear()
-        with _translated():
+        try:
             if not self.message_cache and self._room():
                 self.message_cache = self.broker.do_fetch(self.queue_name, self._room())
-            if self.message_cache:
-                return super().__next__()
+        except _PROBLEMS as error:
+            # Dramatiq would make a new consumer, and tell of every try.
+            bus.outage.began(error)
+        else:
+            bus.outage.ended()
+        if self.message_cache:
+            return super().__next__()
         self._bell.wait(self.timeout / 1000)
         return None
 
     def _room(self) -> int:
         return int(self.prefetch - self.outstanding_message_count)
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Dramatiq knows lost connections, but not timeouts (its issue 894)."""
-    try:
-        yield
-    except _PROBLEMS as error:
-        raise ConnectionClosed(error) from None
 
 
 class Bells:
@@ -94,13 +92,14 @@ class Bells:
                     if event := self._events.get(queue_name):
                         event.set()
             except _PROBLEMS as error:
-                structlog.get_logger().debug("bells are deaf", reason=str(error))
+                bus.outage.began(error)
                 pause.wait(1)
 
     def _rung(self) -> Iterator[str]:
         client = bus.connect(self._url)
         with client, bus.listen_for(client, bus.WAKE) as pubsub:
             self._ring_all()
+            bus.outage.ended()
             while True:
                 if message := pubsub.get_message(timeout=1):
                     yield message["data"].decode()
@@ -144,9 +143,9 @@ class Queue:
             for task_id in task_ids:
                 self._broker.enqueue(_message(task_id))
         except _PROBLEMS as error:
-            structlog.get_logger().warning(
-                "no bell for a task; a monitor will ring", reason=str(error)
-            )
+            bus.outage.began(error)
+        else:
+            bus.outage.ended()
 
 
 def _message(task_id: UUID) -> "dramatiq.Message[None]":

@@ -291,8 +291,10 @@ def declare(broker: WakeBroker, tasks: Tasks, lanes: Lanes) -> None:
     """The one Dramatiq actor: it hands the bell on to the lane of the task's host."""
 
     def ring(task_id: str) -> None:
-        if key := tasks.lane(UUID(task_id)):
-            lanes.ring(key)
+        # Without the database nothing can be done now; a monitor rings again.
+        with suppress(StoreUnavailable):
+            if key := tasks.lane(UUID(task_id)):
+                lanes.ring(key)
 
     dramatiq.Actor(
         ring,

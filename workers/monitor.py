@@ -146,14 +146,11 @@ class Ticker:
         self._stopping = threading.Event()
 
     def run(self) -> None:
-        gone = False
         while not self._stopping.is_set():
             try:
                 self._tick_until_lost()
-            except (redis.RedisError, OSError) as error:
-                if not gone:
-                    structlog.get_logger().warning("redis is gone", reason=str(error))
-                gone = True
+            except bus.PROBLEMS as error:
+                bus.outage.began(error)
                 self._stopping.wait(1)
 
     def _tick_until_lost(self) -> None:
@@ -163,6 +160,7 @@ class Ticker:
             next_at = time.monotonic()
             while not self._stopping.is_set():
                 self._owner.sample(tell.watched_vms())
+                bus.outage.ended()
                 # A slow tick is not made up for by quick ones.
                 next_at = max(next_at + self._interval_s, time.monotonic())
                 while (left_s := next_at - time.monotonic()) > 0:

@@ -26,7 +26,6 @@ from tests.lab.system import System, flush, system
 
 Facts = dict[str, Any]
 NewLab = Callable[..., AbstractContextManager[System]]
-Hosts = Callable[[int], list[LibvirtProxy]]
 
 
 @pytest.fixture(scope="session")
@@ -77,21 +76,26 @@ def behind(domains: Libvirtd) -> Iterator[Any]:
         yield connection
 
 
+class Hosts:
+    """Makes proxies; ``folder`` is where their sockets lie."""
+
+    def __init__(self, target: Path, folder: Path, stack: ExitStack) -> None:
+        self.folder = folder
+        self._target = target
+        self._stack = stack
+
+    def __call__(self, count: int) -> list[LibvirtProxy]:
+        return [self._one() for _ in range(count)]
+
+    def _one(self) -> LibvirtProxy:
+        listen = self.folder / f"{uuid.uuid4().hex[:8]}.sock"
+        return self._stack.enter_context(LibvirtProxy(self._target, listen))
+
+
 @pytest.fixture
 def hosts(domains: Libvirtd, hosts_folder: Path) -> Iterator[Hosts]:
     with ExitStack() as stack:
-
-        def make(count: int) -> list[LibvirtProxy]:
-            return [
-                stack.enter_context(
-                    LibvirtProxy(
-                        domains.socket, hosts_folder / f"{uuid.uuid4().hex[:8]}.sock"
-                    )
-                )
-                for _ in range(count)
-            ]
-
-        yield make
+        yield Hosts(domains.socket, hosts_folder, stack)
 
 
 def uri(host: LibvirtProxy, driver: str = "test", path: str = "default") -> str:

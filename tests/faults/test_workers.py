@@ -10,7 +10,7 @@ import libvirt
 import pytest
 
 from embedded.libvirtd import Libvirtd
-from tests.faults.conftest import Facts, NewLab, uri
+from tests.faults.conftest import Facts, Hosts, NewLab, uri
 from tests.lab.hypervisors import behind_our_back, define
 from tests.lab.proxy import PRESSES, XML, LibvirtProxy
 from tests.lab.system import FINISHED, System, eventually
@@ -144,3 +144,29 @@ def test_the_vm_is_looked_at_afresh_and_free_after_its_worker_was_killed(
 
     assert aftermath.rows[case]["state"] == aftermath.really[case]
     assert aftermath.next_action[case] == 204
+
+
+def test_tasks_wait_as_rows_while_all_workers_are_down_and_run_when_one_returns(
+    lab: System, behind: libvirt.virConnect, hosts: Hosts
+) -> None:
+    names = [f"vm-{n}" for n in range(20)]
+    for name in names:
+        define(behind, name)
+    lab.start(workers=2)
+    [host] = hosts(1)
+    lab.add_host("one", uri(host))
+    for worker in lab.of("worker"):
+        worker.kill()
+
+    answers = [lab.act("one", name, "start", "wait=0.1") for name in names]
+    assert {a.status_code for a in answers} == {202}
+    tasks = [a.headers["Location"] for a in answers]
+    assert {lab.task(path)["state"] for path in tasks} == {"queued"}
+    health = lab.api.get("/api/health").json()
+    lab.worker()
+
+    ended = [lab.ended(path, 10) for path in tasks]
+    assert {task["state"] for task in ended} == {"done"}
+    assert {task["attempts"] for task in ended} == {1}
+    assert host.pressed == {("start", name): 1 for name in names}
+    assert health["status"] == "degraded" or health["workers"]["alive"] == 2
