@@ -15,9 +15,10 @@ import structlog
 from common.bus import Bus, Published, stats_channel
 from common.errors import UnknownVm, VirtumancerError
 from common.shapes import VmStatsPayload, VmStatsUpdated
+from workers import domain_xml
 from workers.connections import Connections
 from workers.hypervisor.connection import Connection
-from workers.hypervisor.records import DomainStats, StatsGroup
+from workers.hypervisor.records import Devices, DomainStats, StatsGroup
 from workers.leases import OwnedHost
 from workers.stats import sample
 
@@ -98,7 +99,7 @@ class Sampler:
         uuids = {self._uuids[name]: name for name in names if name in self._uuids}
         if not uuids:
             return []
-        seen = connection.stats(uuids, self._groups(uuids))
+        seen = connection.stats(uuids, self._groups(uuids), _devices_of)
         published = []
         for uuid, name in uuids.items():
             now = seen.get(uuid)
@@ -134,3 +135,13 @@ class Sampler:
             VmStatsPayload(self.host.id, now.name, sample(now, before))
         )
         return stats_channel(self.host.id, now.name), msgspec.json.encode(frame)
+
+
+def _devices_of(xml: str) -> Devices:
+    """What has counters in a domain whose driver does not list them."""
+    hardware = domain_xml.parse(xml).hardware
+    nics = (nic.target.dev or nic.mac.address for nic in hardware.networks)
+    return Devices(
+        tuple(disk.target.dev for disk in hardware.disks if disk.target.dev),
+        tuple(nic for nic in nics if nic),
+    )

@@ -75,7 +75,9 @@ def test_a_vm_that_was_started_again_has_no_negative_rate() -> None:
 
 
 def test_a_vm_that_is_off_has_a_state_and_zeros() -> None:
-    stats = sample(DomainStats("u", "one", 1.0, {"state.state": 5, "cpu.time": 7}), None)
+    off = DomainStats("u", "one", 1.0, {"state.state": 5, "cpu.time": 7})
+
+    stats = sample(off, None)
 
     assert (stats.state, stats.memory, stats.cpu_time) == (5, 0, 0)
     assert stats.disk_stats == []
