@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import structlog
 
-from common.errors import HostUnreachable, VirtumancerError
+from common.errors import HostTimeout, HostUnreachable, VirtumancerError
 from common.uri import UriPolicy, parse
 from workers.hypervisor.connection import Connection
 from workers.hypervisor.records import Timeouts
@@ -44,26 +44,33 @@ class Connections:
                 self._open[key] = future
         assert future is not None
         if mine:
-            if stale is not None and stale.exception() is None:
-                stale.result().close()
+            if stale is not None:
+                _close(stale)
             self._fill(key, future)
         connection = future.result()
-        if connection.is_alive():
-            return connection
-        self._forget(key, future)
-        return self.get(key)
+        try:
+            connection.ping()
+        except HostTimeout:
+            # It was given its time; a new connection would hang as long again.
+            self._drop(key, future)
+            raise
+        except HostUnreachable:
+            self._drop(key, future)
+            return self.get(key)
+        return connection
 
     def _fill(self, key: ConnectionKey, future: "Future[Connection]") -> None:
         try:
             future.set_result(self.open(key.uri))
         except VirtumancerError as error:
-            self._forget(key, future)
+            self._drop(key, future)
             future.set_exception(HostUnreachable(error.detail, **error.extra))
 
-    def _forget(self, key: ConnectionKey, future: "Future[Connection]") -> None:
+    def _drop(self, key: ConnectionKey, future: "Future[Connection]") -> None:
         with self._lock:
             if self._open.get(key) is future:
                 del self._open[key]
+        _close(future)
 
     def keep_only(self, host_db_ids: set[int]) -> None:
         """Close the connections to hosts that were removed."""
@@ -71,9 +78,8 @@ class Connections:
             gone = [k for k in self._open if k.host_db_id not in host_db_ids]
             futures = [self._open.pop(k) for k in gone]
         for key, future in zip(gone, futures, strict=True):
-            if future.done() and future.exception() is None:
-                future.result().close()
-                structlog.get_logger().info("disconnected", uri=key.uri)
+            _close(future)
+            structlog.get_logger().info("disconnected", uri=key.uri)
 
     def close(self) -> None:
         self.keep_only(set())
@@ -81,3 +87,8 @@ class Connections:
 
 def _usable(future: "Future[Connection]") -> bool:
     return future.exception() is None and not future.result().broken
+
+
+def _close(future: "Future[Connection]") -> None:
+    if future.done() and future.exception() is None:
+        future.result().close()

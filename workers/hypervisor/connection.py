@@ -64,12 +64,16 @@ class Connection:
         return self.link.lost is not None
 
     def is_alive(self) -> bool:
-        """Ask the far side for a word (one round trip)."""
+        """Whether the far side answers (one round trip)."""
         try:
-            self.link.call(self.link.virt.getLibVersion)
+            self.ping()
         except HostUnreachable:
             return False
         return True
+
+    def ping(self) -> None:
+        """Ask the far side for a word; HostTimeout if it is silent."""
+        self.link.call(self.link.virt.getLibVersion)
 
     def deadline(self, seconds: float) -> AbstractContextManager[None]:
         """What is called in the block takes at most so long altogether.
