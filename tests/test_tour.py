@@ -6,12 +6,7 @@ Everything is real: the processes of the Procfile, the embedded servers, QEMU.
 import json
 import os
 import re
-import shutil
 import signal
-import subprocess
-import sys
-import tempfile
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -25,93 +20,39 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from embedded.machines import machine_xml
+from embedded.processes import tagged
+from embedded.up import MARK
+from tests.lab.up import Running, home_folder
 
-TOP = Path(__file__).parent.parent
 RUNNING, PAUSED, OFF = 1, 3, 5
 
 
-class Up:
-    """One bin/up with everything in it."""
-
-    def __init__(self, home: Path) -> None:
-        self.said = ""
-        environment = {
-            name: value
-            for name, value in os.environ.items()
-            if name not in ("DATABASE_URL", "REDIS_URL", "BIND")
-        }
-        self.process = subprocess.Popen(
-            [sys.executable, str(TOP / "bin")],
-            env=environment | {"VIRTUMANCER_STATE": str(home / "state"), "PORT": "0"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        with self.process.stdout as lines:
-            for line in lines:
-                self.said += line
-
-    def wait_until_ready(self) -> str:
-        until = time.monotonic() + 60
-        while "/api/hosts/demo/info" not in self.said:
-            assert self.process.poll() is None, self.said
-            assert time.monotonic() < until, self.said
-            time.sleep(0.05)
-        return self.said.partition("Virtumancer answers at ")[2].split()[0]
-
-    def pid_of(self, command: str) -> int:
-        """A process of the Procfile that belongs to this bin/up."""
-        mark = f"VIRTUMANCER_UP={os.path.realpath(self.state)}".encode()
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                words = (process / "cmdline").read_bytes().split(b"\0")
-                marked = mark in (process / "environ").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if marked and words[1:3] == [b"-m", command.encode()]:
-                return int(process.name)
-        raise AssertionError(f"no process runs {command}")
-
-    @property
-    def state(self) -> str:
-        uri: str = httpx.get(f"{self.url}/api/hosts").json()[0]["uri"]
-        return uri.partition("socket=")[2].removesuffix("/libvirtd/libvirt-sock")
-
-    url = ""
-
-    def end(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(timeout=15)
-        self._reader.join(timeout=5)
-
-
 @pytest.fixture(scope="module")
-def up() -> Iterator[Up]:
-    home = Path(tempfile.mkdtemp(prefix="vm-", dir="/tmp"))
-    home.chmod(0o711)
-    up = Up(home)
-    try:
-        up.url = up.wait_until_ready()
+def up() -> Iterator[Running]:
+    with home_folder() as home, Running(home) as up:
+        assert up.hears("/api/hosts/demo/info", timeout_s=60), up.said
         yield up
-    finally:
         up.end()
         print(up.said)  # noqa: T201
-        shutil.rmtree(home)
+
+
+def pid_of(up: Running, command: str) -> int:
+    """The process of the Procfile that runs this module."""
+    for pid in tagged(MARK, str(up.state)):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if words[1:3] == [b"-m", command.encode()]:
+            return pid
+    raise AssertionError(f"no process runs {command}")
 
 
 @pytest.fixture
-def api(up: Up) -> Iterator[httpx.Client]:
+def api(up: Running) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=f"{up.url}/api", timeout=40) as client:
         yield client
 
 
 @pytest.fixture
-def virsh(up: Up) -> Iterator[Any]:
+def virsh(up: Running) -> Iterator[Any]:
     """A libvirt connection behind our back."""
     uri = httpx.get(f"{up.url}/api/hosts").json()[0]["uri"]
     connection = libvirt.open(uri)
@@ -120,7 +61,7 @@ def virsh(up: Up) -> Iterator[Any]:
 
 
 @pytest.fixture
-def socket(up: Up) -> Iterator[ClientConnection]:
+def socket(up: Running) -> Iterator[ClientConnection]:
     with connect(f"{up.url.replace('http', 'ws')}/ws") as socket:
         yield socket
 
@@ -252,9 +193,9 @@ def test_a_vm_is_found_by_its_mac_and_its_disk(api: httpx.Client) -> None:
     ["a b", "ünïcödé-机器", "per%cent?and#hash", "quo'te\"s", "-dash", "x;rm -rf"],
 )
 def test_a_vm_of_any_name_is_defined_started_and_gone(
-    api: httpx.Client, virsh: Any, up: Up, name: str, eventually: Eventually
+    api: httpx.Client, virsh: Any, up: Running, name: str, eventually: Eventually
 ) -> None:
-    disk = Path(up.state) / "libvirtd" / "disks" / "demo-three.img"
+    disk = up.state / "libvirtd" / "disks" / "demo-three.img"
     domain_uuid = str(uuid.uuid5(uuid.NAMESPACE_DNS, name))
     domain = virsh.defineXML(machine_xml(name, domain_uuid, disk))
     try:
@@ -371,9 +312,9 @@ def test_a_host_that_cannot_be_added_leaves_nothing(
 
 @pytest.mark.parametrize("command", ["workers.main", "workers.monitor", "api"])
 def test_a_process_that_is_killed_comes_back_and_all_goes_on(
-    up: Up, api: httpx.Client, command: str, virsh: Any, eventually: Eventually
+    up: Running, api: httpx.Client, command: str, virsh: Any, eventually: Eventually
 ) -> None:
-    victim = up.pid_of(command)
+    victim = pid_of(up, command)
     os.kill(victim, signal.SIGKILL)
 
     eventually(lambda: works(api), 30)
@@ -392,7 +333,7 @@ def works(api: httpx.Client) -> bool:
         return False
 
 
-def test_server_sent_events_carry_the_same_frames(up: Up, virsh: Any) -> None:
+def test_server_sent_events_carry_the_same_frames(up: Running, virsh: Any) -> None:
     url = f"{up.url}/api/events?vm-stats=demo/demo-two"
     with httpx.stream("GET", url, timeout=20) as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
