@@ -5,6 +5,7 @@ before the first Connection.open(): a connection opened earlier has no events, a
 loop that is registered and does not run kills idle connections.
 """
 
+import atexit
 import threading
 import time
 from collections.abc import Callable
@@ -49,10 +50,16 @@ class EventLoop:
 
     def __init__(self) -> None:
         self._beat_at = time.monotonic()
+        self._stopping = False
         with translated():
             libvirt.virEventRegisterDefaultImpl()
-            libvirt.virEventAddTimeout(_PULSE_MS, self._beat, None)
-        threading.Thread(target=self._run, name="libvirt-events", daemon=True).start()
+            self._timer = libvirt.virEventAddTimeout(_PULSE_MS, self._beat, None)
+        self._thread = threading.Thread(
+            target=self._run, name="libvirt-events", daemon=True
+        )
+        self._thread.start()
+        # A callback into an interpreter that is going down crashes the process.
+        atexit.register(self._stop)
 
     def pulse_age_s(self) -> float:
         """Seconds since the loop last turned; it turns at least once a second."""
@@ -63,8 +70,13 @@ class EventLoop:
 
     def _run(self) -> None:
         # An error ends the thread, and the pulse with it.
-        while True:
+        while not self._stopping:
             libvirt.virEventRunDefaultImpl()
+
+    def _stop(self) -> None:
+        self._stopping = True
+        libvirt.virEventUpdateTimeout(self._timer, 0)
+        self._thread.join(_PULSE_MS / 1000)
 
 
 @cache
