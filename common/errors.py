@@ -32,6 +32,12 @@ class VirtumancerError(Exception):
     status: ClassVar[int] = 500
     type: ClassVar[str] = "internal-error"
     title: ClassVar[str] = "Internal error"
+    advice: ClassVar[str] = (
+        "This is a fault of ours: report it with what the log has under the id in"
+        " `X-Request-ID`."
+    )
+    libvirt: ClassVar[tuple[str, ...]] = ()
+    """Names of libvirt's error codes that always mean this (virterror.h)."""
     retryable: ClassVar[bool] = False
     retry_after_s: ClassVar[int | None] = None
 
@@ -45,84 +51,116 @@ class InvalidRequest(VirtumancerError):
     status = 400
     type = "invalid-request"
     title = "Invalid request"
+    advice = "Correct what `detail` names; `at` says where it stands."
 
 
 class UnknownHost(VirtumancerError):
     status = 404
     type = "unknown-host"
     title = "Unknown host"
+    advice = "Look at `GET /api/hosts`; a host may have been removed."
 
 
 class UnknownVm(VirtumancerError):
     status = 404
     type = "unknown-vm"
     title = "Unknown VM"
+    libvirt = ("VIR_ERR_NO_DOMAIN",)
+    advice = (
+        "Look at `GET /api/hosts/{id}/vms`; a VM may have been renamed or undefined."
+    )
+
+
+class UnknownProblem(VirtumancerError):
+    status = 404
+    type = "unknown-problem"
+    title = "Unknown problem type"
+    advice = "Look at `GET /api/problems`, which lists them all."
 
 
 class UnknownTask(VirtumancerError):
     status = 404
     type = "unknown-task"
     title = "Unknown task"
+    advice = "Look at `GET /api/tasks`; ended tasks are kept for 30 days."
 
 
 class UnknownPath(VirtumancerError):
     status = 404
     type = "unknown-path"
     title = "Unknown path"
+    advice = "Look at `/api/docs`, which lists every path."
 
 
 class MethodNotAllowed(VirtumancerError):
     status = 405
     type = "method-not-allowed"
     title = "Method not allowed"
+    advice = "Use a method that the header `Allow` names."
 
 
 class HostIdTaken(VirtumancerError):
     status = 409
     type = "host-id-taken"
     title = "Host id taken"
+    advice = "Choose another id, or remove the host that has this one."
 
 
 class VmBusy(VirtumancerError):
     status = 409
     type = "vm-busy"
     title = "The VM is busy with another task"
+    advice = "Wait for the task that `task` names, then try again."
 
 
 class WrongState(VirtumancerError):
     status = 409
     type = "wrong-state"
     title = "The VM cannot do that in its state"
+    libvirt = ("VIR_ERR_OPERATION_INVALID",)
+    advice = "Bring the VM into a state that allows it first; `detail` says how."
 
 
 class HostRemoved(VirtumancerError):
     status = 409
     type = "host-removed"
     title = "The host was removed"
+    advice = "Add the host again if it was not meant to be removed."
 
 
 class BodyTooLarge(VirtumancerError):
     status = 413
     type = "body-too-large"
     title = "Body too large"
+    advice = "Send less; no request of this API needs 64 KiB."
 
 
 class WrongMediaType(VirtumancerError):
     status = 415
     type = "wrong-media-type"
     title = "Wrong media type"
+    advice = "Send JSON, with `Content-Type: application/json`."
 
 
 class UriNotAllowed(VirtumancerError):
     status = 422
     type = "uri-not-allowed"
     title = "URI not allowed"
+    advice = "Write the URI in one of the forms that the README lists."
+
+
+class UpgradeRequired(VirtumancerError):
+    status = 426
+    type = "upgrade-required"
+    title = "Upgrade required"
+    advice = "Open this address as a WebSocket, or read `/api/events` instead."
 
 
 class TooManySubscriptions(VirtumancerError):
     status = 429
     type = "too-many-subscriptions"
     title = "Too many subscriptions"
+    advice = "Open another socket, or unsubscribe from what is no longer watched."
 
 
 class ConnectionFailed(VirtumancerError):
@@ -131,6 +169,7 @@ class ConnectionFailed(VirtumancerError):
     status = 500
     type = "connection-failed"
     title = "The connection to the host failed"
+    advice = "Do what `detail` says; `step` is where it failed."
     retryable = True
 
 
@@ -140,6 +179,10 @@ class LibvirtRefused(VirtumancerError):
     status = 500
     type = "libvirt-refused"
     title = "libvirt refused"
+    advice = (
+        "Read libvirt's own words in `libvirt_message`; the host's libvirt log says "
+        "more."
+    )
 
 
 class BrokenDomain(VirtumancerError):
@@ -148,6 +191,7 @@ class BrokenDomain(VirtumancerError):
     status = 500
     type = "broken-domain"
     title = "The hypervisor's description of the VM cannot be read"
+    advice = "Look at the VM with `virsh dumpxml` on the host, and define it anew."
 
 
 class Interrupted(VirtumancerError):
@@ -156,12 +200,17 @@ class Interrupted(VirtumancerError):
     status = 500
     type = "interrupted"
     title = "The task was interrupted"
+    advice = "Look how the VM is now, and ask again if it is still wanted."
 
 
 class HostUnreachable(VirtumancerError):
     status = 503
     type = "host-unreachable"
     title = "The host cannot be reached"
+    advice = (
+        "Look at the host's `error` in `GET /api/hosts/{id}`; it is tried again by "
+        "itself."
+    )
     retryable = True
     retry_after_s = 5
 
@@ -171,6 +220,9 @@ class HostTimeout(HostUnreachable):
 
     type = "host-timeout"
     title = "The host did not answer in time"
+    advice = (
+        "Look whether libvirtd hangs on the host, or the network to it loses packets."
+    )
 
 
 class StoreUnavailable(VirtumancerError):
@@ -179,6 +231,7 @@ class StoreUnavailable(VirtumancerError):
     status = 503
     type = "store-unavailable"
     title = "The database cannot be reached"
+    advice = "Try again shortly; if it stays so, look at Postgres and DATABASE_URL."
     retryable = True
     retry_after_s = 2
 
@@ -190,5 +243,6 @@ def problem_of(error: VirtumancerError, task: UUID | None = None) -> Problem:
         title=error.title,
         status=error.status,
         detail=error.detail,
+        advice=error.advice,
         **({"task": task} if task else {}) | error.extra,
     )

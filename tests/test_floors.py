@@ -21,7 +21,14 @@ FLOORS = {
         ("workers.main", "workers.monitor"),
     ),
     "api": (
-        ("api.http", "api.routing", "api.problems", "api.pages", "api.outbox"),
+        (
+            "api.contract",
+            "api.http",
+            "api.routing",
+            "api.problems",
+            "api.pages",
+            "api.outbox",
+        ),
         ("api.relay", "api.inventory"),
         ("api.outcome",),
         ("api.hosts", "api.vms", "api.tasks", "api.live", "api.health"),
@@ -30,8 +37,8 @@ FLOORS = {
     "common": (
         ("common.shapes", "common.settings"),
         ("common.errors", "common.log", "common.uri"),
-        ("common.bus",),
-        ("common.db", "common.queue"),
+        ("common.bus", "common.refusals"),
+        ("common.db", "common.queue", "common.catalogue"),
         ("common.changes", "common.migrate"),
     ),
 }

@@ -32,16 +32,35 @@ TaskState = Literal["queued", "running", "done", "failed", "interrupted"]
 class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An error body (RFC 9457). ``detail`` says what happened and what to do."""
 
-    type: str
+    type: Annotated[str, Meta(description="An address of the catalogue; stable.")]
     title: str
     status: int
     detail: str
+    advice: Annotated[
+        str | None, Meta(description="What to do about every problem of this type.")
+    ] = None
     task: UUID | None = None
     step: str | None = None
     libvirt_code: int | None = None
     libvirt_message: str | None = None
     at: str | None = None
     state: int | None = None
+
+
+class ProblemType(Struct, frozen=True, kw_only=True):
+    """A kind of error: one entry of the catalogue."""
+
+    type: str
+    title: str
+    status: int
+    meaning: str
+    advice: str
+    retryable: Annotated[
+        bool, Meta(description="Whether the same may succeed without a change.")
+    ]
+    libvirt: Annotated[
+        list[str], Meta(description="Error codes of libvirt that always mean this.")
+    ]
 
 
 class AddHost(Struct, frozen=True, forbid_unknown_fields=True):

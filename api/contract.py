@@ -1,0 +1,163 @@
+"""What a route promises, written beside its code; ``api.openapi`` prints it.
+
+    @contract("Add a host", answers={200: Host}, body=AddHost, waits=True,
+              problems=(HostIdTaken, UriNotAllowed, ConnectionFailed))
+    async def on_post(self, req, resp): …
+
+The responder's docstring says the rest. What every route has (a request id, a fault of
+ours, an unknown host in its path) is added where the document is printed.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+from msgspec import Struct
+
+from common.errors import (
+    BodyTooLarge,
+    BrokenDomain,
+    HostRemoved,
+    HostUnreachable,
+    Interrupted,
+    InvalidRequest,
+    LibvirtRefused,
+    StoreUnavailable,
+    VirtumancerError,
+    WrongMediaType,
+)
+from common.shapes import Task
+from common.shapes.parameters import Paging
+
+JSON = "application/json"
+
+Responder = TypeVar("Responder", bound=Callable[..., Any])
+Problems = tuple[type[VirtumancerError], ...]
+
+
+class Header(NamedTuple):
+    """A header, what it is for, and what it may look like."""
+
+    name: str
+    means: str
+    example: str | int
+    shape: Any = str
+
+
+LOCATION = Header(
+    "Location",
+    "Where the task stands.",
+    "/api/tasks/019a9f1e-3c52-7a41-8b0e-5d3f2c6a7b10",
+)
+LINK = Header(
+    "Link",
+    'The next page, as `rel="next"` (RFC 8288); absent on the last one.',
+    '</api/vms?limit=100&cursor=MTAw>; rel="next"',
+)
+RETRY_AFTER = Header(
+    "Retry-After", "Trying again earlier than after so many seconds is no use.", 5, int
+)
+REQUEST_ID = Header(
+    "X-Request-ID",
+    "Follows the request through every log. One that you send is kept.",
+    "0198f2c4a1b87c53",
+)
+PREFER = Header(
+    "Prefer",
+    "`wait=SECONDS`: how long to wait for the end. `respond-async`: not at all"
+    " (RFC 7240).",
+    "wait=10",
+)
+PREFERENCE_APPLIED = Header(
+    "Preference-Applied", "What of `Prefer` was understood.", "wait=10"
+)
+
+OF_A_BODY: Problems = (BodyTooLarge, WrongMediaType)
+OF_A_TASK: Problems = (
+    LibvirtRefused,
+    BrokenDomain,
+    Interrupted,
+    HostRemoved,
+    HostUnreachable,
+)
+"""What may become of a task for a host that is known."""
+
+
+class Answer(NamedTuple):
+    """One status: the shape of its body (None for none), and its headers."""
+
+    shape: Any = None
+    means: str = ""
+    headers: tuple[Header, ...] = ()
+    media_type: str = JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """``problems`` stand for their subclasses too."""
+
+    summary: str
+    details: str
+    answers: Mapping[int, Answer]
+    problems: Problems
+    body: type[Struct] | None = None
+    query: type[Struct] | None = None
+    takes: tuple[Header, ...] = ()
+
+
+def contract(
+    summary: str,
+    *,
+    answers: Mapping[int, Any],
+    body: type[Struct] | None = None,
+    query: type[Struct] | None = None,
+    takes: tuple[Header, ...] = (),
+    problems: Problems = (),
+    waits: bool = False,
+    stored: bool = True,
+) -> Callable[[Responder], Responder]:
+    """Promise this of a responder.
+
+    ``answers`` gives a shape or an Answer for each status that is no problem. What
+    ``waits`` for a task knows the header Prefer, and 202. What is not ``stored`` is
+    answered without the database.
+    """
+    promised = {
+        status: answer if isinstance(answer, Answer) else Answer(answer)
+        for status, answer in answers.items()
+    }
+    problems = (InvalidRequest, VirtumancerError, *problems)
+    if stored:
+        problems += (StoreUnavailable,)
+    if body is not None:
+        problems += OF_A_BODY
+    if query is not None and issubclass(query, Paging):
+        promised[200] = _with(promised[200], LINK)
+    if waits:
+        takes += (PREFER,)
+        problems += OF_A_TASK
+        promised[202] = Answer(Task, "It goes on; look at the task.", (LOCATION,))
+        promised = {s: _with(a, PREFERENCE_APPLIED) for s, a in promised.items()}
+
+    def promise(responder: Responder) -> Responder:
+        responder.contract = Contract(  # type: ignore[attr-defined]
+            summary=summary,
+            details=responder.__doc__ or "",
+            answers=dict(sorted(promised.items())),
+            problems=problems,
+            body=body,
+            query=query,
+            takes=takes,
+        )
+        return responder
+
+    return promise
+
+
+def contract_of(responder: object) -> Contract | None:
+    found = getattr(responder, "contract", None)
+    return found if isinstance(found, Contract) else None
+
+
+def _with(answer: Answer, header: Header) -> Answer:
+    return answer._replace(headers=(*answer.headers, header))
