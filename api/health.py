@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import falcon.asgi
 from msgspec import Struct
 
+from api.contract import contract
 from common.bus import AsyncBus
 from common.db import AsyncReader, sql, within
 from common.errors import StoreUnavailable
@@ -44,6 +45,7 @@ class HealthCheck:
         self._rows = rows
         self._bus = bus
 
+    @contract("See what of the system answers", answers={200: Health}, stored=False)
     async def on_get(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response
     ) -> None:

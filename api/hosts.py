@@ -3,6 +3,7 @@
 import falcon.asgi
 import msgspec
 
+from api.contract import contract
 from api.http import body, query
 from api.inventory import Inventory
 from api.outcome import Order, Outcomes, TaskId, unfinished
@@ -10,8 +11,15 @@ from api.pages import beyond, page, position
 from common import bus, uri
 from common.changes import AsyncChanges
 from common.db import AsyncReader, sql
-from common.errors import HostIdTaken, HostRemoved, UnknownHost, problem_of
-from common.shapes import AddHost, Host, Task
+from common.errors import (
+    ConnectionFailed,
+    HostIdTaken,
+    HostRemoved,
+    UnknownHost,
+    UriNotAllowed,
+    problem_of,
+)
+from common.shapes import AddHost, Host, HostInfo, Task
 from common.shapes.parameters import Paging
 from common.shapes.resources import HostId
 
@@ -34,6 +42,7 @@ class Hosts:
         self._outcomes = outcomes
         self._policy = policy
 
+    @contract("List the hosts", answers={200: list[Host]}, query=Paging)
     async def on_get(self, req: Request, resp: Response) -> None:
         asked = query(req, Paging)
         found = await self._rows.all(
@@ -44,6 +53,13 @@ class Hosts:
         )
         resp.media = page(req, resp, found, asked.limit, lambda host: host.id)
 
+    @contract(
+        "Add a host",
+        answers={200: Host},
+        body=AddHost,
+        waits=True,
+        problems=(HostIdTaken, UriNotAllowed, ConnectionFailed),
+    )
     async def on_post(self, req: Request, resp: Response) -> None:
         """Have a worker connect to the host; it writes the row if that succeeds."""
         new = await body(req, AddHost)
@@ -69,9 +85,11 @@ class OneHost:
         self._changes = changes
         self._inventory = inventory
 
+    @contract("Look at a host", answers={200: Host})
     async def on_get(self, req: Request, resp: Response, host_id: str) -> None:
         resp.media = await self._inventory.host(host_id)
 
+    @contract("Remove a host", answers={204: None})
     async def on_delete(self, req: Request, resp: Response, host_id: str) -> None:
         """Remove the row; the monitor that owns it lets the connection go."""
         removal = HostRemoved(f"The host {host_id} was removed.")
@@ -94,6 +112,7 @@ class HostInformation:
         self._inventory = inventory
         self._outcomes = outcomes
 
+    @contract("Ask a host what it is and has", answers={200: HostInfo}, waits=True)
     async def on_get(self, req: Request, resp: Response, host_id: str) -> None:
         await self._inventory.reachable_host(host_id)
         task = await self._outcomes.of_look(req, Order("info", "look", host_id))

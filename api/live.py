@@ -10,12 +10,20 @@ import falcon.asgi
 import msgspec
 import structlog
 
+from api.contract import Answer, contract
 from api.http import query
 from api.inventory import Inventory
 from api.outbox import NORMAL, Outbox
 from api.relay import Relay
 from common import bus
-from common.errors import InvalidRequest, TooManySubscriptions, VirtumancerError
+from common.errors import (
+    InvalidRequest,
+    TooManySubscriptions,
+    UnknownHost,
+    UnknownVm,
+    UpgradeRequired,
+    VirtumancerError,
+)
 from common.shapes import (
     ClientFrame,
     ErrorFrame,
@@ -139,15 +147,17 @@ class Sockets:
         self._relay = relay
         self._inventory = inventory
 
+    @contract(
+        "Open a WebSocket",
+        answers={101: Answer(None, "The frames are described in /api/asyncapi.json.")},
+        problems=(UpgradeRequired,),
+        stored=False,
+    )
     async def on_get(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response
     ) -> None:
-        raise falcon.HTTPError(
-            falcon.HTTP_426,
-            title="Upgrade required",
-            description="Open this address as a WebSocket, or read /api/events.",
-            headers={"Upgrade": "websocket"},
-        )
+        resp.set_header("Upgrade", "websocket")
+        raise UpgradeRequired("This address is a WebSocket.")
 
     async def on_websocket(
         self, req: falcon.asgi.Request, ws: falcon.asgi.WebSocket
@@ -169,6 +179,12 @@ class Events:
         self._relay = relay
         self._inventory = inventory
 
+    @contract(
+        "Listen to what changes",
+        answers={200: Answer(str, media_type="text/event-stream")},
+        query=Streams,
+        problems=(UnknownHost, UnknownVm),
+    )
     async def on_get(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response
     ) -> None:

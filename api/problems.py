@@ -13,6 +13,7 @@ import structlog
 
 from common.errors import (
     HostUnreachable,
+    InvalidRequest,
     MethodNotAllowed,
     UnknownPath,
     VirtumancerError,
@@ -72,22 +73,16 @@ async def _answer_falcons(
     params: dict[str, Any],
     ws: WebSocket = None,
 ) -> None:
+    ours: VirtumancerError
     if isinstance(error, falcon.HTTPNotFound):
-        ours = problem_of(UnknownPath(f"There is nothing at {req.path}."))
+        ours = UnknownPath(f"There is nothing at {req.path}.")
     elif isinstance(error, falcon.HTTPMethodNotAllowed):
-        ours = problem_of(
-            MethodNotAllowed(f"{req.method} is not possible at {req.path}.")
-        )
+        ours = MethodNotAllowed(f"{req.method} is not possible at {req.path}.")
     else:
-        ours = Problem(
-            type="about:blank",
-            title=error.title or "Error",
-            status=error.status_code,
-            detail=error.description or "The request cannot be answered.",
-        )
+        ours = InvalidRequest(error.description or error.title or "No such request.")
     if resp is not None:
         resp.set_headers(error.headers or {})
-    await _answer(ours, None, resp, ws)
+    await _answer(problem_of(ours), None, resp, ws)
 
 
 async def _answer_unexpected(

@@ -4,6 +4,7 @@ from uuid import UUID
 
 import falcon.asgi
 
+from api.contract import contract
 from api.http import query
 from api.inventory import uuid_of
 from api.outcome import Outcomes
@@ -25,6 +26,7 @@ class Tasks:
     def __init__(self, rows: AsyncReader) -> None:
         self._rows = rows
 
+    @contract("List what was asked", answers={200: list[Task]}, query=TaskSearch)
     async def on_get(self, req: Request, resp: Response) -> None:
         asked = query(req, TaskSearch)
         limit = asked.limit or PAGE
@@ -48,6 +50,9 @@ class OneTask:
     def __init__(self, outcomes: Outcomes) -> None:
         self._outcomes = outcomes
 
+    @contract(
+        "Look at a task, or wait for its end", answers={200: Task}, query=TaskWait
+    )
     async def on_get(self, req: Request, resp: Response, task_id: str) -> None:
         wait_s = query(req, TaskWait).wait
         known = uuid_of(task_id)

@@ -6,13 +6,20 @@ import falcon.asgi
 import msgspec
 from msgspec import Meta, Struct
 
+from api.contract import OF_A_TASK, PREFER, contract
 from api.http import body, query
 from api.inventory import Inventory
 from api.outcome import UNFINISHED, Order, Outcomes, unfinished
 from api.pages import beyond, page, position
 from api.problems import TaskFailed
 from common.db import AsyncReader, sql
-from common.errors import HostTimeout, HostUnreachable, UnknownVm, VmBusy
+from common.errors import (
+    HostTimeout,
+    HostUnreachable,
+    UnknownVm,
+    VmBusy,
+    WrongState,
+)
 from common.shapes import Action, Task, Vm, VmHardware
 from common.shapes.parameters import Paging, VmSearch
 
@@ -30,6 +37,7 @@ class HostVms:
         self._rows = rows
         self._inventory = inventory
 
+    @contract("List the VMs of a host", answers={200: list[Vm]}, query=Paging)
     async def on_get(self, req: Request, resp: Response, host_id: str) -> None:
         asked = query(req, Paging)
         found = await self._rows.all(
@@ -50,6 +58,7 @@ class Vms:
     def __init__(self, rows: AsyncReader) -> None:
         self._rows = rows
 
+    @contract("Search the VMs of all hosts", answers={200: list[Vm]}, query=VmSearch)
     async def on_get(self, req: Request, resp: Response) -> None:
         asked = query(req, VmSearch)
         limit = asked.limit or PAGE
@@ -79,6 +88,7 @@ class OneVm:
     def __init__(self, inventory: Inventory) -> None:
         self._inventory = inventory
 
+    @contract("Look at a VM", answers={200: Vm})
     async def on_get(self, req: Request, resp: Response, host_id: str, vm: str) -> None:
         resp.media = await self._inventory.vm(host_id, vm)
 
@@ -97,6 +107,12 @@ class VmHardwares:
         self._inventory = inventory
         self._outcomes = outcomes
 
+    @contract(
+        "Look at a VM's hardware",
+        answers={200: VmHardware},
+        takes=(PREFER,),
+        problems=OF_A_TASK,
+    )
     async def on_get(self, req: Request, resp: Response, host_id: str, vm: str) -> None:
         seen = await self._inventory.vm(host_id, vm)
         obstacle = await self._sync(req, seen)
@@ -133,6 +149,13 @@ class VmAction:
         self._inventory = inventory
         self._outcomes = outcomes
 
+    @contract(
+        "Press a VM's power button",
+        answers={204: None},
+        body=Action,
+        waits=True,
+        problems=(VmBusy, WrongState),
+    )
     async def on_post(
         self, req: Request, resp: Response, host_id: str, vm: str
     ) -> None:
