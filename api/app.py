@@ -13,11 +13,12 @@ import falcon.media
 import msgspec
 import structlog
 
-from api import problems
+from api import docs, problems
 from api.health import HealthCheck
 from api.hosts import HostInformation, Hosts, OneHost
 from api.inventory import Inventory
 from api.live import Events, Sockets
+from api.openapi import Routes
 from api.outcome import Outcomes
 from api.relay import Relay
 from api.routing import Request, RequestIds, Segment
@@ -54,7 +55,7 @@ class Web:
 
         host = "/api/hosts/{host_id:segment}"
         vm = f"{host}/vms/{{vm:segment}}"
-        ROUTES = {
+        ROUTES: dict[str, object] = {
             "/api/hosts": Hosts(rows, inventory, outcomes, policy),
             host: OneHost(changes, inventory),
             f"{host}/info": HostInformation(inventory, outcomes),
@@ -68,7 +69,14 @@ class Web:
             "/api/health": HealthCheck(rows, publisher),
             "/api/events": Events(self._relay, inventory),
             "/ws": Sockets(self._relay, inventory),
+            "/api/docs": docs.DocsPage(),
+            "/api/docs/{file:segment}": docs.DocsFile(),
+            "/api/asyncapi.json": docs.AsyncApi(),
+            "/api/problems": docs.ProblemTypes(),
+            "/api/problems/{kind:segment}": docs.OneProblemType(),
         }
+        ROUTES["/api/openapi.json"] = docs.OpenApi(ROUTES)
+        self.routes: Routes = ROUTES
         self.app = _app(self)
         for path, resource in ROUTES.items():
             self.app.add_route(path, resource)

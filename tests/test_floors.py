@@ -30,8 +30,10 @@ FLOORS = {
             "api.outbox",
         ),
         ("api.relay", "api.inventory"),
-        ("api.outcome",),
-        ("api.hosts", "api.vms", "api.tasks", "api.live", "api.health"),
+        ("api.outcome", "api.schemas"),
+        ("api.openapi",),
+        ("api.asyncapi",),
+        ("api.hosts", "api.vms", "api.tasks", "api.live", "api.health", "api.docs"),
         ("api.app", "api.server"),
     ),
     "common": (

@@ -1,0 +1,257 @@
+"""OpenAPI 3.1, printed from the route table, the contracts and the Structs.
+
+Nothing is written by hand: what a route does not promise is not in the document.
+"""
+
+import inspect
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+from uuid import UUID
+
+from msgspec import Meta
+
+from api.contract import REQUEST_ID, RETRY_AFTER, Answer, Contract, Header, contract_of
+from api.schemas import components, parameters, plain, schema_of
+from common.catalogue import Kind, kinds
+from common.errors import (
+    UnknownHost,
+    UnknownPath,
+    UnknownProblem,
+    UnknownTask,
+    UnknownVm,
+    VirtumancerError,
+)
+from common.shapes import Problem
+from common.shapes.resources import HostId
+
+Part = dict[str, Any]
+Routes = Mapping[str, object]
+
+METHODS = ("get", "post", "put", "patch", "delete")
+EXAMPLES = Path(__file__).with_name("examples.json")
+"""Recorded from a running system by ``python -m tests.examples``."""
+
+_SEGMENT = re.compile(r"\{(\w+)(?::\w+)?\}")
+
+
+class Place(NamedTuple):
+    """A part of a path that varies, and the problem if it leads nowhere."""
+
+    means: str
+    shape: Any
+    example: str
+    problem: Kind = UnknownPath
+
+
+Name = Annotated[str, Meta(min_length=1)]
+
+PLACES = {
+    "host_id": Place("The host's id.", HostId, "kvm1", UnknownHost),
+    "vm": Place("The VM's name, percent-encoded, or its UUID.", Name, "web", UnknownVm),
+    "task_id": Place(
+        "The task's id.", UUID, "019a9f1e-3c52-7a41-8b0e-5d3f2c6a7b10", UnknownTask
+    ),
+    "kind": Place("The type's last word.", Name, "vm-busy", UnknownProblem),
+    "file": Place("A file of the page.", Name, "swagger-ui.css"),
+}
+
+
+class Operation(NamedTuple):
+    path: str
+    method: str
+    resource: object
+    promise: Contract
+
+    @property
+    def key(self) -> str:
+        """As in the request line: ``GET /api/hosts/{host_id}``."""
+        return f"{self.method.upper()} {self.path}"
+
+
+def operations(routes: Routes) -> Iterator[Operation]:
+    for template, resource in routes.items():
+        for method in METHODS:
+            if promise := contract_of(getattr(resource, f"on_{method}", None)):
+                path = _SEGMENT.sub(r"{\1}", template)
+                yield Operation(path, method, resource, promise)
+
+
+def openapi(routes: Routes) -> Part:
+    found = list(operations(routes))
+    paths: dict[str, Part] = {}
+    for one in found:
+        paths.setdefault(one.path, {})[one.method] = _operation(one)
+    promises = [one.promise for one in found]
+    bodies = [p.body for p in promises if p.body]
+    answers = [a.shape for p in promises for a in p.answers.values() if a.shape]
+    headers = {h.name: h for p in promises for h in _headers_of(p)}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Virtumancer",
+            "version": "1",
+            "description": "One API over all your libvirt hosts. What is pushed is"
+            " described in [/api/asyncapi.json](/api/asyncapi.json), and every problem"
+            " in [/api/problems](/api/problems).",
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": tag} for tag in dict.fromkeys(_tag(one) for one in found)],
+        "paths": paths,
+        "components": {
+            "schemas": components(bodies, [*answers, Problem]),
+            "headers": {name: _header(header) for name, header in headers.items()},
+        },
+    }
+
+
+def _headers_of(promise: Contract) -> Iterator[Header]:
+    yield REQUEST_ID
+    yield RETRY_AFTER
+    for answer in promise.answers.values():
+        yield from answer.headers
+
+
+def _operation(one: Operation) -> Part:
+    promise = one.promise
+    name = type(one.resource).__name__
+    said: Part = {
+        "operationId": f"{one.method}{name}",
+        "tags": [_tag(one)],
+        "summary": promise.summary,
+        "description": plain(promise.details or inspect.getdoc(one.resource) or ""),
+        "parameters": [*_in_path(one), *_in_query(promise), *_in_headers(promise)],
+        "responses": _responses(one),
+    }
+    if promise.body:
+        content: Part = {"schema": schema_of(promise.body)}
+        if examples := [e["request"] for e in _examples(one) if e.get("request")]:
+            content["examples"] = {
+                f"{number}": {"value": body}
+                for number, body in enumerate(_distinct(examples), 1)
+            }
+        media = {"application/json": content}
+        said["requestBody"] = {"required": True, "content": media}
+    return said
+
+
+def _tag(one: Operation) -> str:
+    return type(one.resource).__module__.removeprefix("api.")
+
+
+def _in_path(one: Operation) -> Iterator[Part]:
+    for name in _SEGMENT.findall(one.path):
+        place = PLACES[name]
+        yield {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "description": place.means,
+            "schema": schema_of(place.shape),
+            "example": place.example,
+        }
+
+
+def _in_query(promise: Contract) -> Iterator[Part]:
+    for name, required, schema in parameters(promise.query) if promise.query else ():
+        words = schema.pop("description", None)
+        said = {"name": name, "in": "query", "required": required, "schema": schema}
+        yield said | ({"description": words} if words else {})
+
+
+def _in_headers(promise: Contract) -> Iterator[Part]:
+    for header in (*promise.takes, REQUEST_ID):
+        yield {"name": header.name, "in": "header", **_header(header)}
+
+
+def _header(header: Header) -> Part:
+    return {
+        "description": header.means,
+        "schema": schema_of(header.shape),
+        "example": header.example,
+    }
+
+
+def _responses(one: Operation) -> Part:
+    examples = list(_examples(one))
+    said = {
+        str(status): _answer(answer, [e for e in examples if e["status"] == status])
+        for status, answer in one.promise.answers.items()
+    }
+    by_status: dict[int, list[Kind]] = {}
+    for kind in problems_of(one):
+        by_status.setdefault(kind.status, []).append(kind)
+    for status, found in sorted(by_status.items()):
+        told = [e["body"] for e in examples if e["status"] == status]
+        said[str(status)] = _problem(status, found, told)
+    return said
+
+
+def problems_of(one: Operation) -> list[Kind]:
+    """Every kind of problem that the operation may answer with."""
+    places = _SEGMENT.findall(one.path)
+    roots = [*one.promise.problems, *(PLACES[name].problem for name in places)]
+    if places:
+        roots.append(UnknownPath)
+    return list(dict.fromkeys(kind for root in roots for kind in _expanded(root)))
+
+
+def _expanded(root: Kind) -> list[Kind]:
+    """The root of all stands for a fault of ours, not for everything."""
+    return [root] if root is VirtumancerError else kinds(root)
+
+
+def _answer(answer: Answer, examples: list[Part]) -> Part:
+    said: Part = {
+        "description": answer.means or ("Done." if answer.shape is None else "OK."),
+        "headers": _refs((*answer.headers, REQUEST_ID)),
+    }
+    if answer.shape is not None:
+        content: Part = {"schema": schema_of(answer.shape)}
+        if examples:
+            content["examples"] = {"answer": {"value": examples[0]["body"]}}
+        said["content"] = {answer.media_type: content}
+    return said
+
+
+def _problem(status: int, found: list[Kind], told: list[Part]) -> Part:
+    types = [f"/api/problems/{kind.type}" for kind in found]
+    late = any(kind.retry_after_s is not None for kind in found)
+    content: Part = {
+        "schema": {
+            "allOf": [schema_of(Problem)],
+            "properties": {"type": {"enum": types}, "status": {"const": status}},
+        }
+    }
+    if told:
+        content["examples"] = {
+            problem["type"].rpartition("/")[2]: {"value": problem} for problem in told
+        }
+    words = [f"- [{kind.title}](/api/problems/{kind.type})" for kind in found]
+    return {
+        "description": "\n".join(words),
+        "headers": _refs((REQUEST_ID, RETRY_AFTER) if late else (REQUEST_ID,)),
+        "content": {"application/problem+json": content},
+    }
+
+
+def _refs(headers: Iterable[Header]) -> Part:
+    return {h.name: {"$ref": f"#/components/headers/{h.name}"} for h in headers}
+
+
+def _examples(one: Operation) -> list[Part]:
+    return [e for e in recorded() if e["operation"] == one.key]
+
+
+@cache
+def recorded() -> list[Part]:
+    """Requests that were made, and what was really answered."""
+    found: list[Part] = json.loads(EXAMPLES.read_text()) if EXAMPLES.exists() else []
+    return found
+
+
+def _distinct(values: list[Any]) -> list[Any]:
+    return [value for n, value in enumerate(values) if value not in values[:n]]
