@@ -35,7 +35,7 @@ class Tasks:
             Task,
             host=asked.host,
             vm=asked.vm,
-            vm_uuid=asked.vm and uuid_of(asked.vm),
+            vm_uuid=uuid_of(asked.vm or ""),
             state=asked.state,
             kind=asked.kind,
             before=position(asked.cursor, UUID),

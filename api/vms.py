@@ -70,7 +70,7 @@ class Vms:
             state=asked.state,
             mac=asked.mac
             and _having("networks", {"mac": {"address": asked.mac.lower()}}),
-            disk=asked.disk and _having("disks", {"path": asked.disk}),
+            disk=None if asked.disk is None else _having("disks", {"path": asked.disk}),
             after=position(asked.cursor, DbId),
             limit=beyond(limit),
         )

@@ -356,3 +356,14 @@ def test_vms_come_in_pages_that_keep_their_filter(
             ["vm 0", "vm 2", "vm 4"],
             ["vm 0", "vm 1", "vm 2", "vm 3", "vm 4"],
         )
+
+
+@pytest.mark.parametrize(
+    "search", ["/api/vms?disk=", "/api/vms?name=", "/api/tasks?vm=", "/api/tasks?host="]
+)
+def test_a_search_for_an_empty_name_finds_nothing(
+    api: httpx.Client, search: str
+) -> None:
+    answer = api.get(search)
+
+    assert (answer.status_code, answer.json()) == (200, [])

@@ -1,0 +1,25 @@
+"""A program that read nothing but the document asks all it can think of."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.lab.system import System
+
+CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
+BUDGET_S = 30
+
+
+def test_schemathesis_finds_nothing(running: System, tmp_path: Path) -> None:
+    command = [
+        *(sys.executable, "-m", "schemathesis.cli"),
+        *("--config-file", str(CONFIGURATION)),
+        *("run", f"{running.webs[0].url}/api/openapi.json"),
+        *("--max-time", str(BUDGET_S), "--request-timeout", "8", "--no-color"),
+        *("--suppress-health-check", "all", "--warnings", "off"),
+    ]
+
+    outcome = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=90)
+
+    words = outcome.stdout.decode() + outcome.stderr.decode()
+    assert outcome.returncode == 0, words[-6000:]
