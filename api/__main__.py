@@ -9,12 +9,13 @@ import structlog
 
 from api.app import Web
 from api.server import listening_socket, serve
-from common import log, settings
+from common import log, settings, tracing
 
 
 def main() -> None:
     told = settings.from_environment()
     log.configure(told, "web")
+    tracing.configure(told, "web")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     # uvicorn raises the signal anew when it has ended in order: that is no failure.
     signal.signal(signal.SIGTERM, _leave)

@@ -18,13 +18,15 @@ from api.health import HealthCheck
 from api.hosts import HostInformation, Hosts, OneHost
 from api.inventory import Inventory
 from api.live import Events, Sockets
+from api.measures import Measures
 from api.openapi import Routes
 from api.outcome import Outcomes
 from api.relay import Relay
 from api.routing import Request, RequestIds, Segment
+from api.scrape import Metrics
 from api.tasks import OneTask, Tasks
 from api.vms import HostVms, OneVm, VmAction, VmHardwares, Vms
-from common import bus, uri
+from common import bus, measurements, uri
 from common.changes import AsyncChanges
 from common.db import AsyncPool, AsyncReader, make_async_pool
 from common.queue import Queue, WakeBroker
@@ -48,6 +50,7 @@ class Web:
         rows = AsyncReader(self._pool)
         queue = Queue(WakeBroker(settings.redis_url))
         changes = AsyncChanges(self._pool, publisher, queue, self._bell_threads)
+        self._changes = changes
         self._relay = Relay(bus.connect_async(settings.redis_url), publisher, rows)
         outcomes = Outcomes(changes, rows, self._relay, settings.virtumancer_wait_s)
         inventory = Inventory(rows)
@@ -69,6 +72,7 @@ class Web:
             "/api/health": HealthCheck(rows, publisher),
             "/api/events": Events(self._relay, inventory),
             "/ws": Sockets(self._relay, inventory),
+            "/metrics": Metrics(rows, publisher),
             "/api/docs": docs.DocsPage(),
             "/api/docs/{file:segment}": docs.DocsFile(),
             "/api/asyncapi.json": docs.AsyncApi(),
@@ -85,6 +89,9 @@ class Web:
         await self._pool.open()
         self._relaying = asyncio.create_task(self._relay.run())
         self._relaying.add_done_callback(_end_process)
+        self._measuring = asyncio.create_task(
+            measurements.publish(self._changes, "web")
+        )
         # A client that comes before Redis is heard would be told of it as an outage.
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._relay.linked(), LINK_S)
@@ -101,13 +108,14 @@ class Web:
     async def process_shutdown(self, scope: object, event: object) -> None:
         self._relaying.remove_done_callback(_end_process)
         self._relaying.cancel()
+        self._measuring.cancel()
         self._bell_threads.shutdown(wait=False)
         await self._pool.close(timeout=1)
 
 
 def _app(lifespan: Web) -> App:
     app: App = falcon.asgi.App(
-        middleware=[RequestIds(), lifespan], request_type=Request
+        middleware=[Measures(), RequestIds(), lifespan], request_type=Request
     )
     app.req_options.strip_url_path_trailing_slash = True
     app.router_options.converters["segment"] = Segment

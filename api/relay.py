@@ -13,8 +13,8 @@ from weakref import WeakValueDictionary
 import redis.asyncio
 import structlog
 
-from api.outbox import GOING_AWAY, Outbox
-from common import bus
+from api.outbox import GOING_AWAY, NORMAL, Outbox
+from common import bus, metrics
 from common.db import AsyncReader, sql
 from common.errors import StoreUnavailable
 from common.shapes import Host, HostsChanged
@@ -58,6 +58,7 @@ class Relay:
     @contextlib.contextmanager
     def listening(self) -> Iterator[Outbox]:
         """An outbox into which every frame for all goes, while the context lasts."""
+        metrics.LISTENERS.inc()
         outbox = Outbox()
         self._outboxes.add(outbox)
         self._empty.clear()
@@ -66,6 +67,8 @@ class Relay:
         try:
             yield outbox
         finally:
+            metrics.LISTENERS.dec()
+            metrics.LISTENERS_CLOSED.labels(outbox.close_code or NORMAL).inc()
             self._outboxes.discard(outbox)
             for channel in list(outbox.channels):
                 self.unwatch(outbox, channel)

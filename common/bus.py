@@ -30,9 +30,13 @@ STATS_WANTED: Final = "virtumancer:stats-wanted"
 """Host ids: somebody has just begun to watch a VM there."""
 WAKE: Final = "virtumancer:wake"
 """Names of queues that a message was put into."""
+SCRAPED: Final = "virtumancer:scraped"
+"""A key that is there while somebody scrapes /metrics."""
 QUEUE_NAMESPACE: Final = "virtumancer:queue"
 
 _STATS_PREFIX: Final = "virtumancer:stats:"
+_SCRAPED_S: Final = 180
+"""A scraper that has not come for so long has gone."""
 _SETTLED_S: Final = 2.0
 PROBLEMS: Final = (redis.RedisError, OSError)
 """How a Redis that is gone or silent shows itself."""
@@ -124,6 +128,10 @@ class Bus:
             vms.setdefault(host_id, set()).add(vm_name)
         return vms
 
+    def scraped(self) -> bool:
+        """Whether somebody scrapes /metrics these minutes."""
+        return bool(self._client.exists(SCRAPED))
+
 
 class AsyncBus:
     """Bus's counterpart in the event loop."""
@@ -141,6 +149,14 @@ class AsyncBus:
             outage.began(error)
         else:
             outage.ended()
+
+    async def tell_scraped(self) -> bool:
+        """Have all VMs sampled for the next minutes; False without Redis."""
+        try:
+            return bool(await self._client.set(SCRAPED, b"", ex=_SCRAPED_S))
+        except PROBLEMS as error:
+            outage.began(error)
+            return False
 
     async def answers(self) -> bool:
         try:

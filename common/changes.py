@@ -14,8 +14,9 @@ from uuid import UUID
 import msgspec
 import psycopg
 
+from common import tracing
 from common.bus import AsyncBus, Bus, Published
-from common.db import AsyncPool, Pool, Query, Row, all_of, translated
+from common.db import AsyncPool, Pool, Query, Row, all_of, sql, translated
 from common.queue import Queue
 
 T = TypeVar("T")
@@ -34,6 +35,11 @@ class _Outbox:
     def ring(self, task_ids: Iterable[UUID]) -> None:
         """Tell the workers that these tasks are queued."""
         self.rung.extend(task_ids)
+
+    def trace(self) -> dict[str, object] | None:
+        """What joins the rung tasks to the trace that is under way, if one is."""
+        traceparent = self.rung and tracing.traceparent()
+        return {"ids": self.rung, "traceparent": traceparent} if traceparent else None
 
 
 class Change(_Outbox):
@@ -68,6 +74,8 @@ class Changes:
         with translated(), self._pool.connection() as conn, conn.transaction():
             change = Change(conn)
             yield change
+            if trace := change.trace():
+                change.run(sql.metrics.trace, **trace)
         if change.published:
             self._bus.publish(change.published)
         if change.rung:
@@ -111,6 +119,8 @@ class AsyncChanges:
             async with self._pool.connection() as conn, conn.transaction():
                 change = AsyncChange(conn)
                 yield change
+                if trace := change.trace():
+                    await change.run(sql.metrics.trace, **trace)
         if change.published:
             await self._bus.publish(change.published)
         if change.rung:

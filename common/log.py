@@ -6,12 +6,18 @@ from typing import Any
 
 import structlog
 
+from common import tracing
 from common.settings import Settings
 
 
 def configure(settings: Settings, process: str) -> None:
     """Send structlog's and the standard library's records to standard error."""
+    def name_trace(_logger: object, _method: str, line: Any) -> Any:
+        trace = tracing.trace_id()
+        return {**line, **({"trace": trace} if trace else {})}
+
     shared: list[Any] = [
+        name_trace,
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

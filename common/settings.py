@@ -61,6 +61,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     virtumancer_sweep_interval_s: Annotated[
         float, Positive, _doc("time between two full syncs of a host, the safety net")
     ] = 300
+    virtumancer_fleet_interval_s: Annotated[
+        float,
+        Positive,
+        _doc("time between two samples of all VMs, taken while `/metrics` is scraped"),
+    ] = 15
     virtumancer_worker_threads: Annotated[
         int, Positive, _doc("Dramatiq threads of a worker: they only hand tasks on")
     ] = 4
@@ -72,6 +77,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     virtumancer_reuse_port: Annotated[
         bool, _doc("`1`: several web processes share one port (`bin/up --webs`)")
     ] = False
+    otel_traces_exporter: Annotated[
+        str,
+        Meta(pattern="^(|otlp|console|none)$"),
+        _doc("`otlp` or `console`: send traces; needs `requirements-tracing.txt`"),
+    ] = ""
+    otel_exporter_otlp_endpoint: Annotated[
+        str, _doc("where traces go by OTLP over HTTP; OpenTelemetry reads its others")
+    ] = ""
 
     @property
     def uri_socket_dirs(self) -> tuple[Path, ...]:

@@ -15,33 +15,39 @@ FLOORS = {
     "workers": (
         ("workers.hypervisor", "workers.domain_xml"),
         ("workers.stats", "workers.rows", "workers.lanes", "workers.leases"),
+        ("workers.measured",),
         ("workers.connections",),
-        ("workers.sync",),
+        ("workers.sync", "workers.fleet"),
         ("workers.actors", "workers.watch", "workers.sampling"),
         ("workers.main", "workers.monitor"),
     ),
     "api": (
         (
             "api.contract",
+            "api.exposition",
+            "api.measures",
             "api.http",
             "api.routing",
             "api.problems",
             "api.pages",
             "api.outbox",
         ),
-        ("api.relay", "api.inventory"),
-        ("api.outcome", "api.schemas"),
+        ("api.relay", "api.inventory", "api.fleet_page", "api.news"),
+        ("api.outcome", "api.schemas", "api.subscriptions"),
         ("api.openapi",),
         ("api.asyncapi",),
         ("api.hosts", "api.vms", "api.tasks", "api.live", "api.health", "api.docs"),
+        ("api.scrape",),
         ("api.app", "api.server"),
     ),
     "common": (
         ("common.shapes", "common.settings"),
+        ("common.metrics", "common.samples", "common.tracing", "common.telemetry"),
         ("common.errors", "common.log", "common.uri"),
         ("common.bus", "common.refusals"),
         ("common.db", "common.queue", "common.catalogue"),
         ("common.changes", "common.migrate"),
+        ("common.measurements",),
     ),
 }
 
@@ -55,6 +61,8 @@ DOORS = {
     "falcon": ("api/",),
     "uvicorn": ("api/",),
     "aiosql": ("common/db.py",),
+    "prometheus_client": ("common/metrics.py",),
+    "opentelemetry": ("common/telemetry.py",),
 }
 
 

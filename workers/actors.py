@@ -30,6 +30,7 @@ from common.errors import (
 )
 from common.queue import ACTOR, QUEUE, WakeBroker
 from common.shapes import HostInfo, PowerAction, Problem, TaskKind
+from workers import measured
 from workers.connections import ConnectionKey, Connections
 from workers.hypervisor.connection import Connection
 from workers.lanes import LaneKey, Lanes
@@ -52,6 +53,9 @@ class Claimed(Struct, frozen=True):
     vm_name: str | None
     uri: str | None
     request_id: str | None
+    requested_by: str
+    traceparent: str | None
+    waited_s: float
     host_db_id: int | None
     host_uri: str | None
     host_state: str | None
@@ -172,7 +176,7 @@ class Work:
             # Its monitor tries again by itself; no worker waits for it meanwhile.
             why = task.host_error.detail if task.host_error else "It is disabled."
             raise HostUnreachable(f"{task.host_id} cannot be reached now. {why}")
-        key = ConnectionKey(task.host_db_id, task.host_uri)
+        key = ConnectionKey(task.host_db_id, task.host_uri, task.host_id)
         return self._connections.get(key), task.host_db_id
 
 
@@ -213,9 +217,7 @@ class Tasks:
             task = self._claim(key)
             if task is None:
                 return False
-            with structlog.contextvars.bound_contextvars(
-                task=str(task.id), request_id=task.request_id
-            ):
+            with measured.under_way(task):
                 self._run(task)
         except StoreUnavailable as error:
             # What is queued is rung again, what is held falls to another worker.
@@ -232,6 +234,7 @@ class Tasks:
     def _run(self, task: Claimed) -> None:
         began = time.monotonic()
         result, problem = self._outcome(task)
+        measured.count(task, time.monotonic() - began, problem)
         self._patience.outlast(lambda: self._end(task, result, problem))
         structlog.get_logger().info(
             task.kind,

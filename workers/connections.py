@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import structlog
 
+from common import metrics
 from common.errors import HostTimeout, HostUnreachable, VirtumancerError
 from common.uri import UriPolicy, parse
 from workers.hypervisor.connection import Connection
@@ -18,6 +19,7 @@ class ConnectionKey(NamedTuple):
 
     host_db_id: int
     uri: str
+    host_id: str = ""
 
 
 class Connections:
@@ -30,9 +32,11 @@ class Connections:
         self._open: dict[ConnectionKey, Future[Connection]] = {}
         self._lock = threading.Lock()
 
-    def open(self, uri: str) -> Connection:
+    def open(self, uri: str, host_id: str = "") -> Connection:
         """A connection of the caller's own; raises ConnectionFailed, UriNotAllowed."""
-        return Connection.open(parse(uri, self._policy), self._ssh_dir, self._timeouts)
+        return Connection.open(
+            parse(uri, self._policy), self._ssh_dir, self._timeouts, host_id
+        )
 
     def get(self, key: ConnectionKey) -> Connection:
         """The live connection to a host; raises HostUnreachable."""
@@ -61,7 +65,7 @@ class Connections:
 
     def _fill(self, key: ConnectionKey, future: "Future[Connection]") -> None:
         try:
-            future.set_result(self.open(key.uri))
+            future.set_result(self.open(key.uri, key.host_id))
         except VirtumancerError as error:
             self._drop(key, future)
             future.set_exception(HostUnreachable(error.detail, **error.extra))
@@ -79,6 +83,7 @@ class Connections:
             futures = [self._open.pop(k) for k in gone]
         for key, future in zip(gone, futures, strict=True):
             _close(future)
+            metrics.forget_host(key.host_id)
             structlog.get_logger().info("disconnected", uri=key.uri)
 
     def close(self) -> None:

@@ -12,11 +12,12 @@ import dramatiq
 import structlog
 from msgspec import Struct
 
-from common import bus, log, settings
+from common import bus, log, settings, tracing
 from common.bus import Bus
 from common.changes import Changes
 from common.db import Reader, open_pool, sql
 from common.errors import StoreUnavailable
+from common.measurements import Publisher
 from common.queue import Queue, WakeBroker
 from common.uri import UriPolicy
 from workers import actors
@@ -38,6 +39,7 @@ def main() -> None:
     """Serve tasks until SIGTERM; then finish what is held and exit."""
     config = settings.from_environment()
     log.configure(config, "worker")
+    tracing.configure(config, "worker")
     stop = threading.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signal_number, lambda *_: stop.set())
@@ -61,6 +63,8 @@ def main() -> None:
     actors.declare(broker, tasks, lanes)
     worker = dramatiq.Worker(broker, worker_threads=config.virtumancer_worker_threads)
     worker.start()
+    publisher = Publisher(changes, "worker")
+    publisher.start()
     structlog.get_logger().info("worker serves")
 
     while not stop.wait(BEAT_S):
@@ -71,6 +75,7 @@ def main() -> None:
             continue
         connections.keep_only({host.db_id for host in hosts})
 
+    publisher.stop()
     worker.stop(timeout=1000)
     finished = lanes.stop(_SHUTDOWN_S)
     patience.end()

@@ -13,15 +13,17 @@ import structlog
 from msgspec import Struct
 from psycopg.types.json import Jsonb
 
-from common import bus, log, settings
+from common import bus, log, metrics, settings, tracing
 from common.bus import Bus
 from common.changes import Changes
 from common.db import open_pool, sql
 from common.errors import Interrupted, StoreUnavailable, problem_of
+from common.measurements import Publisher
 from common.queue import Queue, WakeBroker
 from common.settings import Settings
 from common.uri import UriPolicy
 from workers.connections import Connections
+from workers.fleet import FleetSample
 from workers.hypervisor import events
 from workers.hypervisor.records import Timeouts
 from workers.leases import BEAT_S, Leases, OwnedHost, Presence
@@ -109,6 +111,7 @@ class Owner:
             for host in self._watches.keys() - hosts:
                 self._watches.pop(host).stop()
                 self._samplers.pop(host).stop()
+                metrics.forget_host(host.id)
             for host in hosts - self._watches.keys():
                 self._watches[host] = self._make_watch(host)
                 self._samplers[host] = self._make_sampler(host)
@@ -122,6 +125,13 @@ class Owner:
         for sampler in samplers:
             if vm_names := watched.get(sampler.host.id):
                 sampler.sample(vm_names)
+
+    def sample_fleet(self) -> None:
+        """Sample every VM of the hosts that are ours."""
+        with self._lock:
+            samplers = list(self._samplers.values())
+        for sampler in samplers:
+            sampler.sample_fleet()
 
     def stop(self, timeout_s: float) -> None:
         until = time.monotonic() + timeout_s
@@ -141,6 +151,8 @@ class Ticker:
     ) -> None:
         self._url = config.redis_url
         self._interval_s = config.virtumancer_stats_interval_s
+        self._fleet_interval_s = config.virtumancer_fleet_interval_s
+        self._fleet_at = 0.0
         self._owner = owner
         self._hosts_changed = hosts_changed
         self._stopping = threading.Event()
@@ -160,6 +172,7 @@ class Ticker:
             next_at = time.monotonic()
             while not self._stopping.is_set():
                 self._owner.sample(tell.watched_vms())
+                self._sample_fleet(tell)
                 bus.outage.ended()
                 # A slow tick is not made up for by quick ones.
                 next_at = max(next_at + self._interval_s, time.monotonic())
@@ -169,6 +182,12 @@ class Ticker:
                         self._owner.sample(
                             {h: vms for h, vms in watched.items() if h in wanted}
                         )
+
+    def _sample_fleet(self, tell: Bus) -> None:
+        """While somebody scrapes, take all VMs' counters; they may wait for a tick."""
+        if time.monotonic() >= self._fleet_at and tell.scraped():
+            self._fleet_at = time.monotonic() + self._fleet_interval_s
+            self._owner.sample_fleet()
 
     def _wanted(self, bells: redis.client.PubSub, patience_s: float) -> set[str]:
         """Hosts of which somebody has just begun to watch a VM."""
@@ -189,6 +208,7 @@ def main() -> None:
     """Watch until SIGTERM; then give back every host and exit."""
     config = settings.from_environment()
     log.configure(config, "monitor")
+    tracing.configure(config, "monitor")
     stop = threading.Event()
     hosts_changed = threading.Event()
 
@@ -222,12 +242,14 @@ def main() -> None:
             config.virtumancer_probe_interval_s,
             config.virtumancer_sweep_interval_s,
         ),
-        lambda host: Sampler(host, connections, tell),
+        lambda host: Sampler(host, connections, tell, FleetSample(host, changes)),
     )
     ticker = Ticker(config, owner, hosts_changed)
     ticking = threading.Thread(target=ticker.run, name="ticker", daemon=True)
     ticking.start()
     stranded = Stranded(changes)
+    publisher = Publisher(changes, "monitor")
+    publisher.start()
     structlog.get_logger().info("monitor watches")
 
     while not stop.is_set():
@@ -248,6 +270,7 @@ def main() -> None:
         hosts_changed.clear()
 
     ticker.stop()
+    publisher.stop()
     owner.stop(_SHUTDOWN_S)
     presence.leave()
     ticking.join(1)

@@ -17,6 +17,7 @@ from common.errors import UnknownVm, VirtumancerError
 from common.shapes import VmStatsPayload, VmStatsUpdated
 from workers import domain_xml
 from workers.connections import Connections
+from workers.fleet import FleetSample
 from workers.hypervisor.connection import Connection
 from workers.hypervisor.records import Devices, DomainStats, StatsGroup
 from workers.leases import OwnedHost
@@ -31,10 +32,15 @@ _RETRY_S: Final = 2.0
 class Sampler:
     """Samples one host's watched VMs over a connection of its own."""
 
-    def __init__(self, host: OwnedHost, connections: Connections, bus: Bus) -> None:
+    def __init__(
+        self, host: OwnedHost, connections: Connections, bus: Bus, fleet: FleetSample
+    ) -> None:
         self.host = host
         self._connections = connections
         self._bus = bus
+        self._fleet = fleet
+        self._watched_due = False
+        self._fleet_due = False
         self._watched: set[str] = set()
         self._due = threading.Event()
         self._stopping = threading.Event()
@@ -52,6 +58,12 @@ class Sampler:
     def sample(self, vm_names: set[str]) -> None:
         """Sample these VMs now; a tick that comes while one is under way is merged."""
         self._watched = vm_names
+        self._watched_due = True
+        self._due.set()
+
+    def sample_fleet(self) -> None:
+        """Take the counters of all VMs now, for whoever scrapes."""
+        self._fleet_due = True
         self._due.set()
 
     def stop(self) -> None:
@@ -65,7 +77,7 @@ class Sampler:
         told = ""
         while self._wait():
             try:
-                connection = self._connections.open(self.host.uri)
+                connection = self._connections.open(self.host.uri, self.host.id)
                 try:
                     told = ""
                     self._sample_until_lost(connection)
@@ -85,10 +97,14 @@ class Sampler:
         return not self._stopping.is_set()
 
     def _sample_until_lost(self, connection: Connection) -> None:
-        first = True
-        while first or self._wait():
-            first = False
-            self._bus.publish(self._sample(connection, self._watched))
+        while not self._stopping.is_set():
+            if self._watched_due:
+                self._watched_due = False
+                self._bus.publish(self._sample(connection, self._watched))
+            if self._fleet_due:
+                self._fleet_due = False
+                self._fleet.take(connection)
+            self._wait()
 
     def _sample(self, connection: Connection, names: set[str]) -> list[Published]:
         for name in names - self._uuids.keys():

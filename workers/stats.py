@@ -46,7 +46,7 @@ def sample(now: DomainStats, before: DomainStats | None) -> VmStats:
                 read_bytes_per_s=rates.of(f"{disk}.rd.bytes"),
                 write_bytes_per_s=rates.of(f"{disk}.wr.bytes"),
             )
-            for disk in _devices(values, "block")
+            for disk in devices(values, "block")
         ],
         net_stats=[
             NetStats(
@@ -58,7 +58,7 @@ def sample(now: DomainStats, before: DomainStats | None) -> VmStats:
                 read_bytes_per_s=rates.of(f"{nic}.rx.bytes"),
                 write_bytes_per_s=rates.of(f"{nic}.tx.bytes"),
             )
-            for nic in _devices(values, "net")
+            for nic in devices(values, "net")
         ],
     )
 
@@ -81,7 +81,7 @@ def _number(values: RawStats, key: str) -> int:
     return int(values.get(key, 0))
 
 
-def _devices(values: RawStats, group: str) -> Iterator[str]:
+def devices(values: RawStats, group: str) -> Iterator[str]:
     """The prefixes of a group's devices."""
     for index in range(_number(values, f"{group}.count")):
         prefix = f"{group}.{index}"

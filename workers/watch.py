@@ -88,7 +88,7 @@ class Watch:
         told = ""
         while not self._stopping.is_set():
             try:
-                connection = self._connections.open(self.host.uri)
+                connection = self._connections.open(self.host.uri, self.host.id)
             except VirtumancerError as error:
                 told = self._lost(error, retry_s, told)
                 retry_s = min(retry_s * 2, _LONGEST_RETRY_S)

@@ -55,6 +55,7 @@ where t.id = (
     limit 1
 )
 returning t.*,
+    extract(epoch from clock_timestamp() - t.created_at)::float8 as waited_s,
     (select h.db_id from hosts h where h.id = t.host_id) as host_db_id,
     (select h.uri from hosts h where h.id = t.host_id) as host_uri,
     (select h.state from hosts h where h.id = t.host_id) as host_state,

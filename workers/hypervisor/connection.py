@@ -46,13 +46,18 @@ class Connection:
 
     @classmethod
     def open(
-        cls, uri: HostUri, ssh_dir: Path, timeouts: Timeouts = DEFAULT_TIMEOUTS
+        cls,
+        uri: HostUri,
+        ssh_dir: Path,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        host_id: str = "",
     ) -> Self:
         """Connect within ``timeouts.open_s``, or raise ConnectionFailed.
 
-        ``ssh_dir`` holds the keys (``id_*``) and ``known_hosts`` for ssh.
+        ``ssh_dir`` holds the keys (``id_*``) and ``known_hosts`` for ssh; ``host_id``
+        is what measurements call the host.
         """
-        return cls(Link(uri, ssh_dir, timeouts))
+        return cls(Link(uri, ssh_dir, timeouts, host_id))
 
     @property
     def uri(self) -> HostUri:
@@ -158,3 +163,7 @@ class Connection:
         finds them in the domain's XML.
         """
         return stats_call.stats(self.link, self._domains, uuids, groups, devices_of)
+
+    def fleet_stats(self, groups: StatsGroup) -> dict[str, DomainStats]:
+        """One bulk NOWAIT call for every domain that is on, by uuid."""
+        return stats_call.fleet_stats(self.link, groups)

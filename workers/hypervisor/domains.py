@@ -1,5 +1,6 @@
 """The domains of a host: listed, looked up, described, in few round trips."""
 
+import contextvars
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -198,6 +199,8 @@ def each_of(
         return answers
     threads = min(parallel, len(wanted))
     with ThreadPoolExecutor(max(threads, 1), thread_name_prefix="xml") as pool:
-        for running in [pool.submit(work) for _ in range(threads)]:
+        # Each thread goes on in the caller's log context and trace.
+        contexts = [contextvars.copy_context() for _ in range(threads)]
+        for running in [pool.submit(c.run, work) for c in contexts]:
             running.result()
     return answers

@@ -1,0 +1,48 @@
+"""How long each request took, for /metrics, and the span that its trace begins with."""
+
+import contextlib
+import re
+import time
+from typing import Final
+
+import falcon
+import falcon.asgi
+
+from common import metrics, tracing
+
+_CONVERTER: Final = re.compile(r":\w+(?=\})")
+
+
+class Measures:
+    """Stands before everything else, so that all of a request is measured."""
+
+    async def process_request(
+        self, req: falcon.asgi.Request, resp: falcon.asgi.Response
+    ) -> None:
+        req.context.measured_s = time.monotonic()
+        req.context.span = contextlib.ExitStack()
+        parent = req.get_header("traceparent")
+        req.context.span.enter_context(tracing.begin("HTTP", "server", parent))
+
+    async def process_response(
+        self,
+        req: falcon.asgi.Request,
+        resp: falcon.asgi.Response,
+        resource: object,
+        succeeded: bool,  # noqa: FBT001
+    ) -> None:
+        route = _CONVERTER.sub("", req.uri_template or "") or "none"
+        # Anybody may send a word of his own for a method.
+        method = req.method if req.method in falcon.HTTP_METHODS else "other"
+        seconds = time.monotonic() - req.context.measured_s
+        metrics.REQUEST_SECONDS.labels(route, method, resp.status_code).observe(seconds)
+        with req.context.span:
+            tracing.describe(
+                f"{method} {route}",
+                **{
+                    "http.request.method": method,
+                    "http.route": route,
+                    "http.response.status_code": resp.status_code,
+                    "virtumancer.request": req.context.request_id,
+                },
+            )
