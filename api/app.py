@@ -19,11 +19,13 @@ from api.hosts import HostInformation, Hosts, OneHost
 from api.inventory import Inventory
 from api.live import Events, Sockets
 from api.measures import Measures
+from api.news import CursorHeader, News
 from api.openapi import Routes
 from api.outcome import Outcomes
 from api.relay import Relay
 from api.routing import Request, RequestIds, Segment
 from api.scrape import Metrics
+from api.subscriptions import Tail
 from api.tasks import OneTask, Tasks
 from api.vms import HostVms, OneVm, VmAction, VmHardwares, Vms
 from common import bus, measurements, uri
@@ -52,6 +54,8 @@ class Web:
         changes = AsyncChanges(self._pool, publisher, queue, self._bell_threads)
         self._changes = changes
         self._relay = Relay(bus.connect_async(settings.redis_url), publisher, rows)
+        news = News(rows)
+        self._tail = Tail(news, self._relay.bell)
         outcomes = Outcomes(changes, rows, self._relay, settings.virtumancer_wait_s)
         inventory = Inventory(rows)
         policy = uri.UriPolicy(settings.uri_socket_dirs)
@@ -70,8 +74,8 @@ class Web:
             "/api/tasks": Tasks(rows),
             "/api/tasks/{task_id:segment}": OneTask(outcomes),
             "/api/health": HealthCheck(rows, publisher),
-            "/api/events": Events(self._relay, inventory),
-            "/ws": Sockets(self._relay, inventory),
+            "/api/events": Events(self._relay, inventory, self._tail),
+            "/ws": Sockets(self._relay, inventory, self._tail),
             "/metrics": Metrics(rows, publisher),
             "/api/docs": docs.DocsPage(),
             "/api/docs/{file:segment}": docs.DocsFile(),
@@ -81,14 +85,18 @@ class Web:
         }
         ROUTES["/api/openapi.json"] = docs.OpenApi(ROUTES)
         self.routes: Routes = ROUTES
-        self.app = _app(self)
+        self.app = _app(self, CursorHeader(news))
         for path, resource in ROUTES.items():
             self.app.add_route(path, resource)
 
     async def process_startup(self, scope: object, event: object) -> None:
         await self._pool.open()
-        self._relaying = asyncio.create_task(self._relay.run())
-        self._relaying.add_done_callback(_end_process)
+        self._running = [
+            asyncio.create_task(self._relay.run()),
+            asyncio.create_task(self._tail.run()),
+        ]
+        for running in self._running:
+            running.add_done_callback(_end_process)
         self._measuring = asyncio.create_task(
             measurements.publish(self._changes, "web")
         )
@@ -106,16 +114,17 @@ class Web:
             structlog.get_logger().warning("some clients do not go; they are dropped")
 
     async def process_shutdown(self, scope: object, event: object) -> None:
-        self._relaying.remove_done_callback(_end_process)
-        self._relaying.cancel()
+        for running in self._running:
+            running.remove_done_callback(_end_process)
+            running.cancel()
         self._measuring.cancel()
         self._bell_threads.shutdown(wait=False)
         await self._pool.close(timeout=1)
 
 
-def _app(lifespan: Web) -> App:
+def _app(lifespan: Web, cursors: CursorHeader) -> App:
     app: App = falcon.asgi.App(
-        middleware=[Measures(), RequestIds(), lifespan], request_type=Request
+        middleware=[Measures(), RequestIds(), lifespan, cursors], request_type=Request
     )
     app.req_options.strip_url_path_trailing_slash = True
     app.router_options.converters["segment"] = Segment
@@ -129,7 +138,7 @@ def _app(lifespan: Web) -> App:
 _json: Callable[[object], Any] = msgspec.json.encode
 
 
-def _end_process(relaying: asyncio.Task[None]) -> None:
+def _end_process(running: asyncio.Task[None]) -> None:
     """A web process that hears nothing must not go on as if it did."""
-    structlog.get_logger().critical("the relay ended", exc_info=relaying.exception())
+    structlog.get_logger().critical("the relay ended", exc_info=running.exception())
     os.kill(os.getpid(), signal.SIGTERM)

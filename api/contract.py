@@ -54,6 +54,11 @@ LINK = Header(
     'The next page, as `rel="next"` (RFC 8288); absent on the last one.',
     '</api/vms?limit=100&cursor=MTAw>; rel="next"',
 )
+CURSOR = Header(
+    "X-Virtumancer-Cursor",
+    "What the list does not show yet is told to who subscribes `since` here.",
+    "ODEyLjQ3MTE",
+)
 RETRY_AFTER = Header(
     "Retry-After", "Trying again earlier than after so many seconds is no use.", 5, int
 )
@@ -132,7 +137,7 @@ def contract(
     if body is not None:
         problems += OF_A_BODY
     if query is not None and issubclass(query, Paging):
-        promised[200] = _with(promised[200], LINK)
+        promised[200] = _with(_with(promised[200], LINK), CURSOR)
     if waits:
         takes += (PREFER,)
         problems += OF_A_TASK

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, TypeVar
 
 import falcon
 import falcon.asgi
@@ -13,8 +13,10 @@ import structlog
 from api.contract import Answer, contract
 from api.http import query
 from api.inventory import Inventory
+from api.news import place_of
 from api.outbox import NORMAL, Outbox
 from api.relay import Relay
+from api.subscriptions import Following, Tail
 from common import bus
 from common.errors import (
     InvalidRequest,
@@ -28,7 +30,12 @@ from common.shapes import (
     ClientFrame,
     ErrorFrame,
     FrameError,
+    HostIds,
+    Subscribe,
     SubscribeVmStats,
+    Subscription,
+    Topics,
+    Unsubscribe,
     UnsubscribeVmStats,
     VmAddress,
 )
@@ -38,6 +45,8 @@ CLOSE_S = 10
 """A client that has not taken its close frame after so long is dropped without."""
 PING_S = 15
 MOST_SUBSCRIPTIONS = 1000
+
+T = TypeVar("T")
 
 Gone = (falcon.WebSocketDisconnected, OSError)
 
@@ -53,11 +62,13 @@ class Socket:
         outbox: Outbox,
         relay: Relay,
         inventory: Inventory,
+        following: Following,
     ) -> None:
         self._ws = ws
         self._outbox = outbox
         self._relay = relay
         self._inventory = inventory
+        self._following = following
         self._known: dict[VmAddress, str] = {}
 
     async def run(self) -> None:
@@ -111,6 +122,10 @@ class Socket:
                 channel = self._known.pop(address, None)
                 channel = channel or await channel_of(self._inventory, address)
                 self._relay.unwatch(self._outbox, channel)
+            case Subscribe(wish):
+                self._following.begin(wish)
+            case Unsubscribe(left):
+                self._following.leave(left.topics)
 
     async def _subscribe(self, address: VmAddress) -> None:
         channel = await channel_of(self._inventory, address)
@@ -143,9 +158,10 @@ async def channel_of(inventory: Inventory, address: VmAddress) -> str:
 class Sockets:
     """/ws"""
 
-    def __init__(self, relay: Relay, inventory: Inventory) -> None:
+    def __init__(self, relay: Relay, inventory: Inventory, tail: Tail) -> None:
         self._relay = relay
         self._inventory = inventory
+        self._tail = tail
 
     @contract(
         "Open a WebSocket",
@@ -162,9 +178,12 @@ class Sockets:
     async def on_websocket(
         self, req: falcon.asgi.Request, ws: falcon.asgi.WebSocket
     ) -> None:
-        with self._relay.listening() as outbox:
+        with (
+            self._relay.listening() as outbox,
+            self._tail.following(outbox) as following,
+        ):
             await ws.accept()
-            await Socket(ws, outbox, self._relay, self._inventory).run()
+            await Socket(ws, outbox, self._relay, self._inventory, following).run()
         seconds = time.monotonic() - req.context.began_s
         code = outbox.close_code
         structlog.get_logger().info("socket closed", code=code, s=round(seconds, 1))
@@ -175,9 +194,10 @@ class Sockets:
 class Events:
     """/api/events"""
 
-    def __init__(self, relay: Relay, inventory: Inventory) -> None:
+    def __init__(self, relay: Relay, inventory: Inventory, tail: Tail) -> None:
         self._relay = relay
         self._inventory = inventory
+        self._tail = tail
 
     @contract(
         "Listen to what changes",
@@ -188,12 +208,14 @@ class Events:
     async def on_get(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response
     ) -> None:
-        wanted = query(req, Streams).vm_stats
+        asked = query(req, Streams)
+        wanted = asked.vm_stats
         names = [wanted] if isinstance(wanted, str) else wanted
         channels = [await self._channel(name) for name in names]
+        wish = subscription(asked, req.get_header("Last-Event-ID"))
         resp.cache_control = ["no-cache"]
         resp.set_header("X-Accel-Buffering", "no")
-        resp.sse = self._events(channels)
+        resp.sse = self._events(channels, wish)
 
     async def _channel(self, name: str) -> str:
         host_id, slash, vm_name = name.partition("/")
@@ -202,9 +224,14 @@ class Events:
         return await channel_of(self._inventory, VmAddress(host_id, vm_name))
 
     async def _events(
-        self, channels: list[str]
+        self, channels: list[str], wish: Subscription | None
     ) -> AsyncIterator[falcon.asgi.SSEvent | None]:
-        with self._relay.listening() as outbox:
+        with (
+            self._relay.listening() as outbox,
+            self._tail.following(outbox) as following,
+        ):
+            if wish:
+                following.begin(wish)
             for channel in channels:
                 self._relay.watch(outbox, channel)
             while outbox.close_code is None:
@@ -218,10 +245,37 @@ class Events:
                         yield _event(frame)
 
 
+def subscription(asked: Streams, last_event_id: str | None) -> Subscription | None:
+    """What a stream's URL subscribes to; the browser's own cursor is the newer one."""
+    if asked.topics is None:
+        if asked.hosts is not None or asked.since is not None:
+            raise InvalidRequest("Say which topics: hosts, vms, tasks.", at="?topics")
+        return None
+    since, at = asked.since, "?since"
+    if last_event_id:
+        since, at = last_event_id, "Last-Event-ID"
+    if since is not None:
+        place_of(since, at)
+    return Subscription(
+        listed(asked.topics, Topics, "?topics"),
+        None if asked.hosts is None else listed(asked.hosts, HostIds, "?hosts"),
+        since,
+    )
+
+
+def listed(text: str, kind: type[T], at: str) -> T:
+    """What stands between commas, each of it checked."""
+    try:
+        return msgspec.convert(text.split(","), kind)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"{error}.", at=at) from None
+
+
 class _Typed(msgspec.Struct, frozen=True):
     type: str
+    cursor: str | None = None
 
 
 def _event(frame: str) -> falcon.asgi.SSEvent:
-    kind = msgspec.json.decode(frame, type=_Typed).type
-    return falcon.asgi.SSEvent(event=kind, text=frame)
+    told = msgspec.json.decode(frame, type=_Typed)
+    return falcon.asgi.SSEvent(event=told.type, text=frame, event_id=told.cursor)

@@ -10,6 +10,7 @@ MOST_CHARACTERS: Final = 1024 * 1024
 
 NORMAL: Final = 1000
 GOING_AWAY: Final = 1001
+INTERNAL_ERROR: Final = 1011
 TRY_AGAIN_LATER: Final = 1013
 """Close codes (RFC 6455, 7.4 and its registry)."""
 
@@ -28,6 +29,7 @@ class Outbox:
         self._frames: deque[str] = deque()
         self._characters = 0
         self._ready = asyncio.Event()
+        self._taken = asyncio.Event()
         self._closed = asyncio.Event()
 
     def put(self, frame: str) -> None:
@@ -39,12 +41,28 @@ class Outbox:
             self.close(TRY_AGAIN_LATER)
         self._ready.set()
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether whoever can wait should wait before putting more in."""
+        return (
+            len(self._frames) > MOST_FRAMES // 2
+            or self._characters > MOST_CHARACTERS // 2
+        )
+
+    async def room(self) -> None:
+        """Wait until the client has taken enough, or is gone."""
+        while self.is_crowded:
+            self._taken.clear()
+            await self._taken.wait()
+
     def close(self, code: int) -> None:
         """Drop what is left and end; the first code given stays."""
         if self.close_code is None:
             self.close_code = code
             self._frames.clear()
+            self._characters = 0
             self._ready.set()
+            self._taken.set()
             self._closed.set()
 
     async def closed(self) -> None:
@@ -63,4 +81,5 @@ class Outbox:
             await self._ready.wait()
         frame = self._frames.popleft()
         self._characters -= len(frame)
+        self._taken.set()
         return frame

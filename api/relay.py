@@ -24,6 +24,11 @@ PATIENCE_S = 3
 PAUSE_S = 0.5
 """Between two tries to reach Redis, or to read what to tell after an outage."""
 
+BELLS = tuple(
+    name.encode() for name in (bus.FRAMES, bus.TASKS_ENDED, bus.WAKE, bus.NEWS)
+)
+"""Whatever arrives here, something was committed."""
+
 Gone = (redis.RedisError, OSError)
 
 
@@ -54,6 +59,8 @@ class Relay:
             WeakValueDictionary()
         )
         self.stopping = False
+        self.bell = asyncio.Event()
+        """Set whenever something was committed; whoever waits for it clears it."""
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[Outbox]:
@@ -122,7 +129,7 @@ class Relay:
                     self._subscriber.pubsub() as link,
                     asyncio.TaskGroup() as group,
                 ):
-                    await link.subscribe(bus.FRAMES, bus.TASKS_ENDED)
+                    await link.subscribe(*BELLS)
                     group.create_task(self._listen(link))
                     group.create_task(self._subscribe(link))
                     group.create_task(self._tell_to_look_again())
@@ -149,9 +156,11 @@ class Relay:
     def _take(self, kind: str, name: bytes, data: bytes) -> None:
         if kind == "subscribe":
             self._confirm(name.decode())
-        elif kind != "message":
+        if kind != "message":
             return
-        elif name == bus.TASKS_ENDED.encode():
+        if name in BELLS:
+            self.bell.set()
+        if name == bus.TASKS_ENDED.encode():
             self._resolve(UUID(data.decode()))
         elif name == bus.FRAMES.encode():
             self._put(self._outboxes, data.decode())
@@ -193,6 +202,7 @@ class Relay:
         """After an outage: whatever was missed, the rows have it."""
         await self._linked.wait()
         structlog.get_logger().info("listening to redis")
+        self.bell.set()
         self._resolve_all()
         if behind := set(self._outboxes):
             again = [bus.vms_changed(host.id) for host in await self._hosts()]

@@ -24,6 +24,8 @@ FRAMES: Final = "virtumancer:frames"
 """Frames for every socket: ``hosts-changed`` and ``vms-changed``."""
 TASKS_ENDED: Final = "virtumancer:tasks-ended"
 """Ids of tasks that ended, for the requests that wait for them."""
+NEWS: Final = "virtumancer:news"
+"""Rung where something was committed that nothing else is published of."""
 HOSTS: Final = "virtumancer:hosts"
 """Ids of hosts that were added or removed, for the monitors."""
 STATS_WANTED: Final = "virtumancer:stats-wanted"
@@ -62,6 +64,10 @@ def frame(message: ServerFrame) -> Published:
 
 def task_ended(task_id: UUID) -> Published:
     return TASKS_ENDED, str(task_id).encode()
+
+
+def news() -> Published:
+    return NEWS, b""
 
 
 def hosts_changed(host_id: str) -> list[Published]:

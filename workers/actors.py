@@ -227,9 +227,12 @@ class Tasks:
 
     def _claim(self, key: LaneKey) -> Claimed | None:
         with self._changes.begin() as change:
-            return change.one(
+            task = change.one(
                 sql.tasks.claim, Claimed, process_id=self._presence.id, **key._asdict()
             )
+            if task:
+                change.publish(bus.news())
+            return task
 
     def _run(self, task: Claimed) -> None:
         began = time.monotonic()

@@ -34,6 +34,7 @@ from workers.watch import Watch
 _RING_AGAIN_S: Final = 5.0
 _MAX_ATTEMPTS: Final = 5
 _PRUNE_EVERY_S: Final = 600.0
+_NEWS_KEPT: Final = {"older_than_s": 86400, "most": 1_000_000, "at_a_time": 20_000}
 # Somebody who opens a page begins to watch many VMs at once.
 _GATHER_S: Final = 0.02
 _SHUTDOWN_S: Final = 6.0
@@ -82,6 +83,14 @@ class Stranded:
             self._pruned_at = time.monotonic()
             with self._changes.begin() as change:
                 change.run(sql.tasks.prune)
+            self._prune_news()
+
+    def _prune_news(self) -> None:
+        """Forget the oldest, in transactions too short to be in anybody's way."""
+        pruned = 1
+        while pruned:
+            with self._changes.begin() as change:
+                pruned = change.run(sql.news.prune, **_NEWS_KEPT)
 
 
 def _interrupted() -> Interrupted:

@@ -1,11 +1,15 @@
-"""What goes over ``/ws`` and ``/api/events``: every frame is ``{"type", "payload"}``.
+"""What goes over ``/ws`` and ``/api/events``: every frame is ``{"type", "payload"}``,
+and those about a subscription add ``"cursor"``.
 
 The contract's camelCase keys (``hostId``, ``vmName``) stand where it has them.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
+from uuid import UUID
 
 from msgspec import Meta, Struct
+
+from common.shapes.resources import Host, HostId, Task, Vm
 
 
 class VmAddress(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -23,7 +27,39 @@ class UnsubscribeVmStats(
     payload: VmAddress
 
 
-ClientFrame = SubscribeVmStats | UnsubscribeVmStats
+Topic = Literal["hosts", "vms", "tasks"]
+Topics = Annotated[list[Topic], Meta(min_length=1, max_length=3)]
+HostIds = Annotated[list[HostId], Meta(max_length=1000)]
+Cursor = Annotated[
+    str, Meta(description="opaque: how far everything has been told", max_length=80)
+]
+
+
+class Subscription(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which resources to tell of: of all hosts, or of these; ``since`` a cursor."""
+
+    topics: Topics
+    hosts: HostIds | None = None
+    since: Cursor | None = None
+
+
+class Subscribe(Struct, frozen=True, tag_field="type", tag="subscribe"):
+    """A socket has one subscription; another one takes its place."""
+
+    payload: Subscription
+
+
+class TopicsLeft(Struct, frozen=True, forbid_unknown_fields=True):
+    topics: Topics | None = None
+
+
+class Unsubscribe(Struct, frozen=True, tag_field="type", tag="unsubscribe"):
+    """Leaves these topics, or all."""
+
+    payload: TopicsLeft
+
+
+ClientFrame = SubscribeVmStats | UnsubscribeVmStats | Subscribe | Unsubscribe
 
 
 class HostsChanged(Struct, frozen=True, tag_field="type", tag="hosts-changed"):
@@ -100,4 +136,92 @@ class ErrorFrame(Struct, frozen=True, tag_field="type", tag="error"):
     payload: FrameError
 
 
-ServerFrame = HostsChanged | VmsChanged | VmStatsUpdated | ErrorFrame
+Missed = Literal["nothing", "follows", "too-old"]
+
+
+class Subscribed(Struct, frozen=True):
+    """What is told from now on, and whether anything was missed since the cursor.
+
+    ``nothing``: nothing was. ``follows``: it comes next, the last state of each
+    resource, and then ``replayed``. ``too-old``: nobody knows any more; read the lists
+    again, from now on all is told. Null: no cursor was given.
+    """
+
+    topics: list[Topic]
+    hosts: list[HostId] | None
+    missed: Missed | None
+
+
+class SubscribedFrame(Struct, frozen=True, tag_field="type", tag="subscribed"):
+    payload: Subscribed
+    cursor: Cursor
+
+
+class Replay(Struct, frozen=True):
+    """How many frames told what was missed."""
+
+    frames: int
+
+
+class Replayed(Struct, frozen=True, tag_field="type", tag="replayed"):
+    payload: Replay
+    cursor: Cursor
+
+
+class TopicsKept(Struct, frozen=True):
+    topics: list[Topic]
+
+
+class Unsubscribed(Struct, frozen=True, tag_field="type", tag="unsubscribed"):
+    """The topics that are still told of."""
+
+    payload: TopicsKept
+
+
+class VmUpdated(Struct, frozen=True, tag_field="type", tag="vm-updated"):
+    payload: Vm
+    cursor: Cursor
+
+
+class VmIdentity(Struct, frozen=True):
+    host_id: str
+    uuid: UUID
+
+
+class VmRemoved(Struct, frozen=True, tag_field="type", tag="vm-removed"):
+    payload: VmIdentity
+    cursor: Cursor
+
+
+class HostUpdated(Struct, frozen=True, tag_field="type", tag="host-updated"):
+    payload: Host
+    cursor: Cursor
+
+
+class HostIdentity(Struct, frozen=True):
+    id: str
+
+
+class HostRemoved(Struct, frozen=True, tag_field="type", tag="host-removed"):
+    payload: HostIdentity
+    cursor: Cursor
+
+
+class TaskUpdated(Struct, frozen=True, tag_field="type", tag="task-updated"):
+    payload: Task
+    cursor: Cursor
+
+
+NewsFrame = VmUpdated | VmRemoved | HostUpdated | HostRemoved | TaskUpdated
+"""The whole resource as REST returns it, or the identity of one that is gone."""
+
+ServerFrame = (
+    HostsChanged
+    | VmsChanged
+    | VmStatsUpdated
+    | ErrorFrame
+    | SubscribedFrame
+    | Replayed
+    | Unsubscribed
+    | NewsFrame
+)

@@ -42,9 +42,13 @@ class TaskWait(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Streams(Struct, frozen=True, rename="kebab", forbid_unknown_fields=True):
-    """``vm-stats`` is ``HOST/VM``, as often as wanted."""
+    """``vm-stats`` is ``HOST/VM``, as often as wanted; ``topics`` and ``hosts`` are
+    separated by commas. The header Last-Event-ID goes before ``since``."""
 
     vm_stats: str | list[str] = []
+    topics: str | None = None
+    hosts: str | None = None
+    since: str | None = None
 
 
 class Preferences(Struct, frozen=True):

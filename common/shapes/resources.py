@@ -153,6 +153,7 @@ class Task(Struct, frozen=True, kw_only=True):
     worker: UUID | None
     problem: Problem | None
     result: Any
+    revision: int
 
 
 class ProcessHealth(Struct, frozen=True, kw_only=True):
