@@ -4,8 +4,6 @@ Redis rings; it holds nothing that must be kept. Published bytes are the frames 
 clients get, so the relay decodes nothing.
 """
 
-import threading
-import time
 from collections.abc import Iterable
 from typing import Any, Final
 from uuid import UUID
@@ -13,11 +11,11 @@ from uuid import UUID
 import msgspec
 import redis
 import redis.asyncio
-import structlog
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from common.log import Outage
 from common.shapes import HostAddress, HostsChanged, ServerFrame, VmsChanged
 
 FRAMES: Final = "virtumancer:frames"
@@ -39,9 +37,11 @@ QUEUE_NAMESPACE: Final = "virtumancer:queue"
 _STATS_PREFIX: Final = "virtumancer:stats:"
 _SCRAPED_S: Final = 180
 """A scraper that has not come for so long has gone."""
-_SETTLED_S: Final = 2.0
 PROBLEMS: Final = (redis.RedisError, OSError)
 """How a Redis that is gone or silent shows itself."""
+
+outage: Final = Outage("redis")
+"""What this process has noticed of Redis."""
 
 Published = tuple[str, bytes]
 
@@ -169,34 +169,3 @@ class AsyncBus:
             return bool(await self._client.ping())
         except PROBLEMS:
             return False
-
-
-class Outage:
-    """Says once that Redis is gone and once that it is back, however many notice."""
-
-    def __init__(self) -> None:
-        self._gone = False
-        self._failed_at = 0.0
-        self._lock = threading.Lock()
-
-    def began(self, error: Exception) -> None:
-        with self._lock:
-            news, self._gone = not self._gone, True
-            self._failed_at = time.monotonic()
-        if news:
-            structlog.get_logger().warning("redis is gone", reason=str(error))
-
-    def ended(self) -> None:
-        if not self._gone:
-            return
-        with self._lock:
-            # The others find their old connections broken a moment later.
-            settled = time.monotonic() - self._failed_at > _SETTLED_S
-            news = self._gone and settled
-            self._gone = self._gone and not settled
-        if news:
-            structlog.get_logger().info("redis is back")
-
-
-outage: Final = Outage()
-"""What this process has noticed of Redis."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import aiosql
 import msgspec
@@ -21,6 +21,7 @@ from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
 from common.errors import StoreUnavailable
+from common.log import Outage
 
 SQL_DIR = Path(__file__).parent.parent / "sql"
 
@@ -75,6 +76,9 @@ _PATIENCE_S = 2.5
 READ_S = 2.8
 """After so long a read fails, whatever the server does."""
 
+outage: Final = Outage("postgres")
+"""What this process has noticed of Postgres."""
+
 Pool = ConnectionPool[psycopg.Connection[Row]]
 AsyncPool = AsyncConnectionPool[psycopg.AsyncConnection[Row]]
 
@@ -113,10 +117,13 @@ def translated() -> Iterator[None]:
     try:
         yield
     except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
+        outage.began(error)
         raise StoreUnavailable(
-            "The database does not answer; nothing was changed. Try again shortly;"
-            " if it stays so, look at Postgres and DATABASE_URL."
+            "The database does not answer. Try again shortly, and look first whether"
+            " what you asked for was done; if it stays so, look at Postgres and"
+            " DATABASE_URL."
         ) from error
+    outage.ended()
 
 
 async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:

@@ -2,22 +2,27 @@
 
 import logging
 import sys
-from typing import Any
+import threading
+import time
+from typing import Any, Final
 
 import structlog
 
 from common import tracing
 from common.settings import Settings
 
+_SETTLED_S: Final = 2.0
+
 
 def configure(settings: Settings, process: str) -> None:
     """Send structlog's and the standard library's records to standard error."""
-    def name_trace(_logger: object, _method: str, line: Any) -> Any:
+
+    def name_process(_logger: object, _method: str, line: Any) -> Any:
         trace = tracing.trace_id()
-        return {**line, **({"trace": trace} if trace else {})}
+        return {"process": process, **line, **({"trace": trace} if trace else {})}
 
     shared: list[Any] = [
-        name_trace,
+        name_process,
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -48,9 +53,36 @@ def configure(settings: Settings, process: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(process=process)
 
 
 def logger() -> structlog.stdlib.BoundLogger:
     bound: structlog.stdlib.BoundLogger = structlog.get_logger()
     return bound
+
+
+class Outage:
+    """Says once that a server is gone and once that it is back, however many notice."""
+
+    def __init__(self, server: str) -> None:
+        self._server = server
+        self._gone = False
+        self._failed_at = 0.0
+        self._lock = threading.Lock()
+
+    def began(self, error: BaseException) -> None:
+        with self._lock:
+            news, self._gone = not self._gone, True
+            self._failed_at = time.monotonic()
+        if news:
+            logger().warning(f"{self._server} is gone", reason=str(error))
+
+    def ended(self) -> None:
+        if not self._gone:
+            return
+        with self._lock:
+            # The others find their old connections broken a moment later.
+            settled = time.monotonic() - self._failed_at > _SETTLED_S
+            news = self._gone and settled
+            self._gone = self._gone and not settled
+        if news:
+            logger().info(f"{self._server} is back")

@@ -29,7 +29,7 @@ from common.errors import (
     problem_of,
 )
 from common.queue import ACTOR, QUEUE, WakeBroker
-from common.shapes import HostInfo, PowerAction, Problem, TaskKind
+from common.shapes import Host, HostInfo, PowerAction, Problem, TaskKind
 from workers import measured
 from workers.connections import ConnectionKey, Connections
 from workers.hypervisor.connection import Connection
@@ -38,6 +38,8 @@ from workers.leases import Presence
 from workers.sync import Sync
 
 _PAUSE_S: Final = 0.5
+_CLAIMED_S: Final = 10.0
+"""By then whoever claimed a task knows of it."""
 
 T = TypeVar("T")
 
@@ -52,6 +54,8 @@ class Claimed(Struct, frozen=True):
     vm_uuid: UUID | None
     vm_name: str | None
     uri: str | None
+    params: Any
+    parent_id: UUID | None
     request_id: str | None
     requested_by: str
     traceparent: str | None
@@ -139,7 +143,7 @@ class Work:
                 raise HostIdTaken(f"There is a host {task.host_id} already.")
             self._sync.write_host(change, task.host_id, added.db_id, seen)
             change.publish(*bus.hosts_changed(task.host_id))
-            end(change, task)
+            end(change, task, change.one(sql.hosts.get, Host, id=task.host_id))
 
     def info(self, task: Claimed) -> HostInfo:
         connection, _ = self._connection(task)
@@ -205,6 +209,7 @@ class Tasks:
         self._presence = presence
         self._kinds = kinds
         self._patience = patience
+        self._known: set[UUID] = set()
 
     def lane(self, task_id: UUID) -> LaneKey | None:
         """The lane of a task that is still queued."""
@@ -217,13 +222,24 @@ class Tasks:
             task = self._claim(key)
             if task is None:
                 return False
+            self._known.add(task.id)
             with measured.under_way(task):
                 self._run(task)
-        except StoreUnavailable as error:
+            self._known.discard(task.id)
+        except StoreUnavailable:
             # What is queued is rung again, what is held falls to another worker.
-            structlog.get_logger().warning("left a lane", reason=error.detail)
             return False
         return True
+
+    def let_go(self) -> None:
+        """Give up what was claimed in a transaction whose answer was lost."""
+        with self._changes.begin() as change:
+            change.run(
+                sql.tasks.let_go,
+                process_id=self._presence.id,
+                known=list(self._known),
+                after_s=_CLAIMED_S,
+            )
 
     def _claim(self, key: LaneKey) -> Claimed | None:
         with self._changes.begin() as change:
@@ -242,7 +258,7 @@ class Tasks:
         structlog.get_logger().info(
             task.kind,
             host=task.host_id,
-            vm=task.vm_name or task.vm_uuid,
+            vm=task.vm_name or (task.vm_uuid and str(task.vm_uuid)),
             ended=problem.detail if problem else "done",
             ms=round((time.monotonic() - began) * 1000, 1),
         )
@@ -272,21 +288,19 @@ def end(
     result: object = None,
     problem: Problem | None = None,
 ) -> None:
-    """Write how a task ended and tell whoever waits; nothing if it ended already."""
-    if change.one(
+    """Write how a task ended, unless it has, and tell whoever waits."""
+    change.run(
         sql.tasks.end,
-        _TaskId,
         id=task.id,
         process_id=task.process_id,
         state="failed" if problem else "done",
         problem=_jsonb(problem),
         result=_jsonb(result),
-    ):
-        change.publish(bus.task_ended(task.id))
-
-
-class _TaskId(Struct):
-    id: UUID
+    )
+    # Also when it had ended: the answer to an earlier try may have been lost.
+    change.publish(bus.task_ended(task.id))
+    if task.parent_id is not None:
+        change.publish(bus.task_ended(task.parent_id))
 
 
 def _jsonb(value: object) -> Jsonb | None:

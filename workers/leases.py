@@ -15,8 +15,8 @@ from common.changes import Changes
 from common.db import sql
 from common.errors import StoreUnavailable
 
-BEAT_S: Final = 2.0
-SILENT_S: Final = 8.0
+BEAT_S: Final = 1.0
+SILENT_S: Final = 6.0
 """A process that has not beaten for so long is taken for dead."""
 
 
@@ -61,7 +61,6 @@ class Presence:
                 self.id = self._register()
                 return
             except StoreUnavailable as error:
-                structlog.get_logger().warning("waiting", reason=error.detail)
                 if stop.wait(BEAT_S):
                     raise SystemExit(0) from error
 
@@ -83,7 +82,7 @@ class Presence:
         """Say that this process lives; raises StoreUnavailable."""
         began = time.monotonic()
         with self._changes.begin() as change:
-            known = change.one(sql.processes.beat, _Id, id=self.id)
+            known = change.one(sql.processes.beat, _Id, id=self.id, silent_s=SILENT_S)
         if known:
             self._beaten_at = began
         else:
@@ -116,9 +115,9 @@ class Leases:
 
         Returns the hosts that this monitor owns now.
         """
-        with self._changes.begin() as change:
-            buried = change.all(sql.processes.bury, Buried, silent_s=SILENT_S)
         mine = {"process_id": self._presence.id}
+        with self._changes.begin() as change:
+            buried = change.all(sql.processes.bury, Buried, silent_s=SILENT_S, **mine)
         with self._changes.begin() as change:
             change.run(sql.processes.give_up_surplus, **mine)
             change.run(sql.processes.take_free, **mine)

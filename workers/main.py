@@ -70,6 +70,7 @@ def main() -> None:
     while not stop.wait(BEAT_S):
         try:
             presence.beat()
+            tasks.let_go()
             hosts = reader.all(sql.hosts.ids, _DbId)
         except StoreUnavailable:
             continue

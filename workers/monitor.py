@@ -50,6 +50,7 @@ class _Interrupted(Struct):
     id: UUID
     host_id: str
     vm_uuid: UUID | None
+    parent_id: UUID | None
 
 
 class Stranded:
@@ -72,6 +73,8 @@ class Stranded:
                 problem=Jsonb(problem_of(_interrupted())),
             ):
                 change.publish(bus.task_ended(task.id))
+                if task.parent_id is not None:
+                    change.publish(bus.task_ended(task.parent_id))
                 if task.vm_uuid:
                     ask_look(change, "sync_vm", task.host_id, task.vm_uuid)
         with self._changes.begin() as change:
@@ -82,6 +85,7 @@ class Stranded:
         if time.monotonic() - self._pruned_at > _PRUNE_EVERY_S:
             self._pruned_at = time.monotonic()
             with self._changes.begin() as change:
+                change.run(sql.idempotency.prune)
                 change.run(sql.tasks.prune)
             self._prune_news()
 
@@ -266,8 +270,9 @@ def main() -> None:
             presence.beat()
             owner.own(set(leases.balance()))
             stranded.rescue()
-        except StoreUnavailable as error:
-            structlog.get_logger().debug("no database", reason=error.detail)
+        except StoreUnavailable:
+            # Said by the outage itself; what is watched goes on being watched.
+            pass
         if presence.taken_for_dead:
             owner.own(set())
         if loop.pulse_age_s() > _LOOP_STANDS_S:
@@ -275,7 +280,7 @@ def main() -> None:
                 "libvirt's event loop stands still; starting anew"
             )
             break
-        hosts_changed.wait(BEAT_S / 2)
+        hosts_changed.wait(BEAT_S)
         hosts_changed.clear()
 
     ticker.stop()

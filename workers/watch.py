@@ -39,6 +39,8 @@ _LONGEST_RETRY_S: Final = 4.0
 # The first event is handed on at once, what follows on its heels as one.
 _GATHER_S: Final = 0.01
 _GATHER_IN_STORM_S: Final = 0.25
+_AGAIN_S: Final = 1.0
+"""How long to wait for a database that could not be told."""
 _STORM: Final = 10
 """So many VMs at once are looked at by one full sync."""
 
@@ -106,10 +108,8 @@ class Watch:
         if error.detail != told:
             self._log.warning("host unreachable", reason=error.detail)
         wait_s = retry_s * random.uniform(0.75, 1.25)
-        try:
+        with suppress(StoreUnavailable):
             self._tell("unreachable", error, wait_s)
-        except StoreUnavailable as unavailable:
-            self._log.debug("state not told", reason=unavailable.detail)
         self._stopping.wait(wait_s)
         return error.detail
 
@@ -146,7 +146,10 @@ class Watch:
                 untold = True
                 sweep_at = time.monotonic() + self._sweep_interval_s
             untold = not self._hand_on(untold, {e.uuid for e in seen if e.uuid})
-            seen = self._gather(_GATHER_IN_STORM_S if seen else _GATHER_S)
+            seen = self._gather(
+                _AGAIN_S if untold else self._probe_interval_s,
+                _GATHER_IN_STORM_S if seen else _GATHER_S,
+            )
             if any(event.kind == "closed" for event in seen):
                 raise HostUnreachable("The host closed the connection.")
             if not seen and not connection.is_alive():
@@ -163,17 +166,16 @@ class Watch:
                 with self._changes.begin() as change:
                     for uuid in uuids:
                         ask_look(change, "sync_vm", self.host.id, UUID(uuid))
-        except StoreUnavailable as error:
+        except StoreUnavailable:
             # What could not be told is made up for by a look at everything.
-            self._log.warning("changes wait for the database", reason=error.detail)
             return False
         return True
 
-    def _gather(self, gather_s: float) -> list[Event]:
-        """The events of the next moment; none after a quiet probe interval."""
+    def _gather(self, patience_s: float, gather_s: float) -> list[Event]:
+        """The events of the next moment; none after a quiet interval."""
         seen: list[Event] = []
         with suppress(queue.Empty):
-            seen.append(self._events.get(timeout=self._probe_interval_s))
+            seen.append(self._events.get(timeout=patience_s))
             until = time.monotonic() + gather_s
             while (left_s := until - time.monotonic()) > 0:
                 seen.append(self._events.get(timeout=left_s))

@@ -4,15 +4,27 @@ values (:id, :kind, :machine, :pid);
 
 -- name: beat
 -- No row back: this process was taken for dead and must let go of all it held.
-update processes set seen_at = now() where id = :id returning id;
+update processes set
+    seen_at = now(),
+    steady_since = case
+        when seen_at < now() - make_interval(secs => :silent_s) / 2 then now()
+        else steady_since end
+where id = :id
+returning id;
 
 -- name: leave
 delete from processes where id = :id;
 
 -- name: bury
--- Leases and running tasks of the dead fall free by their foreign keys.
+-- Leases and running tasks of the dead fall free by their foreign keys. After an outage
+-- of this server all have been silent: only who was heard all the while may judge.
 delete from processes
 where seen_at < now() - make_interval(secs => :silent_s)
+    and exists (
+        select from processes judge
+        where judge.id = :process_id
+            and judge.steady_since < now() - make_interval(secs => :silent_s)
+    )
 returning id, kind, machine, pid;
 
 -- name: alive

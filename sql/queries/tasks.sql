@@ -54,12 +54,22 @@ where t.id = (
     for update skip locked
     limit 1
 )
+    -- Who was taken for dead claims nothing.
+    and exists (select from processes where id = :process_id for key share)
 returning t.*,
     extract(epoch from clock_timestamp() - t.created_at)::float8 as waited_s,
     (select h.db_id from hosts h where h.id = t.host_id) as host_db_id,
     (select h.uri from hosts h where h.id = t.host_id) as host_uri,
     (select h.state from hosts h where h.id = t.host_id) as host_state,
     (select h.error from hosts h where h.id = t.host_id) as host_error;
+
+-- name: let_go
+-- Tasks that their worker holds and does not know of: the answer to its claim was lost.
+update tasks set process_id = null
+where state = 'running' and process_id = :process_id
+    and started_at < now() - make_interval(secs => :after_s)
+    and id <> all(:known::uuid[])
+returning id;
 
 -- name: end
 -- Only the process that holds a task may end it.

@@ -12,14 +12,6 @@ from pathlib import Path
 from typing import NoReturn
 
 from common.errors import ConnectionFailed
-from common.refusals import (
-    HostNameUnknown,
-    HostRefuses,
-    HostSilent,
-    LibvirtSilent,
-    NoAccessToLibvirt,
-    NoLibvirt,
-)
 from common.uri import LOCAL_SOCKETS
 
 # A peer that vanishes without a word is given up after about 20 s.
@@ -58,7 +50,7 @@ def _default_socket() -> str:
     for path in LOCAL_SOCKETS:
         if Path(path).exists():
             return path
-    raise NoLibvirt(
+    raise ConnectionFailed(
         f"There is no libvirt socket on this machine at {LOCAL_SOCKETS[0]}. Is "
         "libvirtd installed and running? Otherwise name its socket with ?socket=.",
         step="socket",
@@ -71,7 +63,7 @@ def _connect_when_there_is_room(peer: socket.socket, path: str, until: float) ->
             return peer.connect(path)
         except BlockingIOError:
             if time.monotonic() > until:
-                raise LibvirtSilent(
+                raise ConnectionFailed(
                     f"The queue of the socket {path} is full: its libvirtd has "
                     "stopped accepting connections. Look whether it hangs.",
                     step="socket",
@@ -86,7 +78,7 @@ def _refuse_socket(path: str, error: OSError) -> NoReturn:
         case FileNotFoundError() | NotADirectoryError():
             reason = f"There is no socket at {path}. Is libvirtd running there?"
         case PermissionError():
-            raise NoAccessToLibvirt(
+            raise ConnectionFailed(
                 f"{_whoami()} may not open the socket {path}. Add this user to the "
                 "group that owns the socket (often libvirt) and restart.",
                 step="permission",
@@ -95,7 +87,7 @@ def _refuse_socket(path: str, error: OSError) -> NoReturn:
             reason = f"Nobody listens on the socket {path}. Start libvirtd again."
         case _:
             reason = f"The socket {path} cannot be used: {error.strerror}."
-    raise NoLibvirt(reason, step="socket") from error
+    raise ConnectionFailed(reason, step="socket") from error
 
 
 def _whoami() -> str:
@@ -120,26 +112,23 @@ def connect_tcp(host: str, port: int, until: float) -> socket.socket:
         for level, option, value in _TCP_OPTIONS:
             peer.setsockopt(level, option, value)
         return peer
-    raise _tcp_failed(host, port, failure) from failure
+    raise ConnectionFailed(_tcp_reason(host, port, failure), step="tcp") from failure
 
 
-def _tcp_failed(host: str, port: int, failure: Exception | None) -> ConnectionFailed:
+def _tcp_reason(host: str, port: int, failure: Exception | None) -> str:
     match failure:
         case ConnectionRefusedError():
-            return HostRefuses(
+            return (
                 f"{host} refuses connections to port {port}. Does libvirtd listen "
-                "there (libvirtd-tcp.socket, or --listen with listen_tcp = 1)?",
-                step="tcp",
+                "there (libvirtd-tcp.socket, or --listen with listen_tcp = 1)?"
             )
         case TimeoutError():
-            return HostSilent(
+            return (
                 f"{host} did not answer on port {port}. Is the host up, and does a "
-                "firewall let this port through?",
-                step="tcp",
+                "firewall let this port through?"
             )
         case _:
-            reason = f"{host} cannot be reached on port {port}: {failure}."
-            return ConnectionFailed(reason, step="tcp")
+            return f"{host} cannot be reached on port {port}: {failure}."
 
 
 def resolve(host: str, until: float) -> list[str]:
@@ -158,7 +147,7 @@ def resolve(host: str, until: float) -> list[str]:
             timeout=left(until),
         )
     except subprocess.TimeoutExpired:
-        raise HostNameUnknown(
+        raise ConnectionFailed(
             f"No name server answered for {host} in time. Check this machine's DNS, or "
             "write the host's IP address.",
             step="dns",
@@ -166,7 +155,7 @@ def resolve(host: str, until: float) -> list[str]:
     # One line per address and kind of socket.
     addresses = [line.split()[0] for line in answer.stdout.splitlines() if line]
     if not addresses:
-        raise HostNameUnknown(
+        raise ConnectionFailed(
             f"The name {host} is not known. Check its spelling and this machine's DNS.",
             step="dns",
         )

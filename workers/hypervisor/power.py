@@ -16,7 +16,6 @@ from common.errors import (
     VirtumancerError,
     WrongState,
 )
-from common.refusals import LockedByJob
 from workers.hypervisor.domains import Domains
 from workers.hypervisor.link import Link
 
@@ -92,8 +91,7 @@ def power(link: Link, domains: Domains, uuid: str, action: str) -> None:
         raise _wrong(action, state)
     try:
         link.call_within(link.timeouts.power_s, press(handle))
-    except (HostUnreachable, LockedByJob):
-        # Looking at a VM that is locked may hang as well.
+    except HostUnreachable:
         raise
     except VirtumancerError as refusal:
         _look_again(link, domains, uuid, action, refusal)
