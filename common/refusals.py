@@ -60,6 +60,14 @@ class SshKeyUnusable(ConnectionFailed):
     advice = "Make a key with `ssh-keygen -t ed25519 -N ''`, and keep it at mode 600."
 
 
+class ForwardingForbidden(ConnectionFailed):
+    """The login worked, and sshd does not forward to libvirt's socket."""
+
+    type = "forwarding-forbidden"
+    title = "The host's sshd does not forward to libvirt's socket"
+    advice = "Allow it: `AllowStreamLocalForwarding yes` in sshd_config on the host."
+
+
 class AuthenticationFailed(ConnectionFailed):
     type = "authentication-failed"
     title = "The host did not accept the login"
@@ -85,6 +93,14 @@ class NoLibvirt(ConnectionFailed):
     type = "no-libvirt"
     title = "libvirtd does not listen on the host"
     advice = "Start libvirtd there, or name its socket in the URI with `?socket=`."
+
+
+class LibvirtSilent(ConnectionFailed):
+    """libvirtd took the connection and then said nothing."""
+
+    type = "libvirt-silent"
+    title = "libvirtd does not answer"
+    advice = "Look whether libvirtd hangs on the host, and restart it."
 
 
 # ---- On a host.

@@ -328,7 +328,8 @@ def failure_of(
     return failure.value
 
 
-def assert_says(failure: ConnectionFailed, step: str, words: str) -> None:
+def assert_says(failure: ConnectionFailed, kind: str, step: str, words: str) -> None:
+    assert failure.type == kind, failure.detail
     assert failure.extra["step"] == step, failure.detail
     assert words in failure.detail
 
@@ -340,7 +341,7 @@ def unix_uri(path: Path) -> str:
 def test_a_socket_that_is_not_there(tmp_path: Path) -> None:
     failure = failure_of(unix_uri(tmp_path / "s"), tmp_path, tmp_path)
 
-    assert_says(failure, "socket", "There is no socket at")
+    assert_says(failure, "no-libvirt", "socket", "There is no socket at")
 
 
 def test_a_socket_nobody_listens_on() -> None:
@@ -349,14 +350,14 @@ def test_a_socket_nobody_listens_on() -> None:
             forgotten.bind(str(folder / "s"))
         failure = failure_of(unix_uri(folder / "s"), folder, folder)
 
-    assert_says(failure, "socket", "Nobody listens")
+    assert_says(failure, "no-libvirt", "socket", "Nobody listens")
 
 
 def test_a_socket_whose_queue_is_full() -> None:
     with scratch_of_ours() as folder, full_queue(folder / "s") as path:
         failure = failure_of(unix_uri(path), folder, folder, open_s=SHORT_S)
 
-    assert_says(failure, "socket", "queue")
+    assert_says(failure, "libvirt-silent", "socket", "queue")
 
 
 @contextmanager
@@ -377,7 +378,9 @@ def test_a_socket_that_we_may_not_open() -> None:
         with as_ordinary_user(), pytest.raises(ConnectionFailed) as failure:
             Connection.open(uri, folder)
 
-    assert_says(failure.value, "permission", "may not open the socket")
+    assert_says(
+        failure.value, "no-access-to-libvirt", "permission", "may not open the socket"
+    )
 
 
 def test_a_peer_that_never_says_a_word(tmp_path: Path) -> None:
@@ -385,19 +388,19 @@ def test_a_peer_that_never_says_a_word(tmp_path: Path) -> None:
         uri = f"qemu+tcp://127.0.0.1:{port}/system"
         failure = failure_of(uri, tmp_path, open_s=SHORT_S)
 
-    assert_says(failure, "libvirt", "did not answer")
+    assert_says(failure, "libvirt-silent", "libvirt", "did not answer")
 
 
 def test_a_name_that_nobody_knows(tmp_path: Path) -> None:
     failure = failure_of("qemu+tcp://no-such-host.invalid/system", tmp_path)
 
-    assert_says(failure, "dns", "no-such-host.invalid")
+    assert_says(failure, "host-name-unknown", "dns", "no-such-host.invalid")
 
 
 def test_a_port_nobody_listens_on(tmp_path: Path) -> None:
     failure = failure_of(f"qemu+tcp://127.0.0.1:{free_port()}/system", tmp_path)
 
-    assert_says(failure, "tcp", "refuses connections")
+    assert_says(failure, "host-refuses", "tcp", "refuses connections")
 
 
 def test_a_libvirtd_that_has_another_path(server: Libvirtd, tmp_path: Path) -> None:
@@ -405,13 +408,13 @@ def test_a_libvirtd_that_has_another_path(server: Libvirtd, tmp_path: Path) -> N
 
     failure = failure_of(uri, tmp_path, server.folder)
 
-    assert_says(failure, "libvirt", "qemu:///session")
+    assert_says(failure, "connection-failed", "libvirt", "qemu:///session")
 
 
 def test_ssh_without_a_key(sshd: Sshd, tmp_path: Path) -> None:
     failure = failure_of(sshd.uri("/run/s"), tmp_path)
 
-    assert_says(failure, "ssh", "ssh-keygen -t ed25519")
+    assert_says(failure, "ssh-key-unusable", "ssh", "ssh-keygen -t ed25519")
 
 
 @pytest.fixture
@@ -426,7 +429,9 @@ def other_keys(sshd: Sshd, tmp_path: Path) -> Path:
 def test_ssh_with_a_key_that_is_not_accepted(sshd: Sshd, other_keys: Path) -> None:
     failure = failure_of(sshd.uri("/run/s"), other_keys)
 
-    assert_says(failure, "permission", "accepts none of the keys")
+    assert_says(
+        failure, "authentication-failed", "permission", "accepts none of the keys"
+    )
 
 
 def test_ssh_to_a_host_whose_key_is_unknown(sshd: Sshd, other_keys: Path) -> None:
@@ -434,7 +439,9 @@ def test_ssh_to_a_host_whose_key_is_unknown(sshd: Sshd, other_keys: Path) -> Non
 
     failure = failure_of(sshd.uri("/run/s"), other_keys)
 
-    assert_says(failure, "ssh", f"ssh-keyscan -p {sshd.port} 127.0.0.1")
+    assert_says(
+        failure, "host-key-unknown", "ssh", f"ssh-keyscan -p {sshd.port} 127.0.0.1"
+    )
 
 
 def test_ssh_to_a_host_whose_key_has_changed(sshd: Sshd, other_keys: Path) -> None:
@@ -444,7 +451,7 @@ def test_ssh_to_a_host_whose_key_has_changed(sshd: Sshd, other_keys: Path) -> No
 
     failure = failure_of(sshd.uri("/run/s"), other_keys)
 
-    assert_says(failure, "ssh", "is not the one in")
+    assert_says(failure, "host-key-changed", "ssh", "is not the one in")
 
 
 def test_ssh_with_a_key_that_others_can_read(sshd: Sshd, tmp_path: Path) -> None:
@@ -454,19 +461,19 @@ def test_ssh_with_a_key_that_others_can_read(sshd: Sshd, tmp_path: Path) -> None
 
     failure = failure_of(sshd.uri("/run/s"), careless)
 
-    assert_says(failure, "ssh", "chmod 600")
+    assert_says(failure, "ssh-key-unusable", "ssh", "chmod 600")
 
 
 def test_ssh_to_a_port_nobody_listens_on(keys: Path) -> None:
     failure = failure_of(f"qemu+ssh://127.0.0.1:{free_port()}/system", keys)
 
-    assert_says(failure, "tcp", "refuses ssh connections")
+    assert_says(failure, "host-refuses", "tcp", "refuses ssh connections")
 
 
 def test_ssh_to_a_name_that_nobody_knows(keys: Path) -> None:
     failure = failure_of("qemu+ssh://no-such-host.invalid/system", keys)
 
-    assert_says(failure, "dns", "no-such-host.invalid")
+    assert_says(failure, "host-name-unknown", "dns", "no-such-host.invalid")
 
 
 def test_ssh_to_a_peer_that_never_says_a_word(keys: Path) -> None:
@@ -475,20 +482,22 @@ def test_ssh_to_a_peer_that_never_says_a_word(keys: Path) -> None:
         failure = failure_of(uri, keys, open_s=SHORT_S)
         patient = failure_of(uri, keys, open_s=2)
 
-    assert_says(failure, "ssh", "within 0.5 seconds")
-    assert_says(patient, "tcp", "did not answer to ssh")
+    assert_says(failure, "host-silent", "ssh", "within 0.5 seconds")
+    assert_says(patient, "host-silent", "tcp", "did not answer to ssh")
 
 
 def test_ssh_to_a_socket_that_is_not_there(sshd: Sshd, keys: Path) -> None:
     failure = failure_of(sshd.uri("/run/no-such-folder/libvirt-sock"), keys)
 
-    assert_says(failure, "socket", "There is no socket /run/no-such-folder")
+    assert_says(
+        failure, "no-libvirt", "socket", "There is no socket /run/no-such-folder"
+    )
 
 
 def test_ssh_to_something_that_is_not_a_socket(sshd: Sshd, keys: Path) -> None:
     failure = failure_of(sshd.uri(sshd.folder / "sshd_config"), keys)
 
-    assert_says(failure, "socket", "is not a socket")
+    assert_says(failure, "no-libvirt", "socket", "is not a socket")
 
 
 def test_ssh_to_a_socket_nobody_listens_on(sshd: Sshd, keys: Path) -> None:
@@ -498,7 +507,7 @@ def test_ssh_to_a_socket_nobody_listens_on(sshd: Sshd, keys: Path) -> None:
 
     failure = failure_of(sshd.uri(path), keys)
 
-    assert_says(failure, "socket", "Nobody listens")
+    assert_says(failure, "no-libvirt", "socket", "Nobody listens")
 
 
 def test_ssh_where_forwarding_is_forbidden() -> None:
@@ -509,7 +518,7 @@ def test_ssh_where_forwarding_is_forbidden() -> None:
     ):
         failure = failure_of(sshd.uri(path), sshd.keys)
 
-    assert_says(failure, "socket", "AllowStreamLocalForwarding")
+    assert_says(failure, "no-libvirt", "socket", "AllowStreamLocalForwarding")
 
 
 def test_what_is_asked_on_the_far_side_tells_the_cases_apart() -> None:
@@ -521,7 +530,7 @@ def test_what_is_asked_on_the_far_side_tells_the_cases_apart() -> None:
         missing = look(folder / "missing")
 
     assert (forbidden, open_to_all, missing) == (83, 84, 81)
-    assert "group" in ssh.LOOKED[83][1]
+    assert "group" in ssh.LOOKED[83][2]
 
 
 def look(path: Path) -> int:

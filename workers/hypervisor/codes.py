@@ -1,27 +1,84 @@
-"""libvirt's errors become ours at this door; see libvirt's virterror.h."""
+"""libvirt's errors become ours at this door; see libvirt's virterror.h.
+
+Most codes say what is wrong, and each kind of error names its own. A few say only where
+it went wrong, above all when QEMU ended: there its words are read.
+"""
 
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import libvirt
 
+from common.catalogue import Kind, kinds
 from common.errors import (
     BrokenDomain,
+    ConnectionFailed,
     HostUnreachable,
     LibvirtRefused,
-    UnknownVm,
     VirtumancerError,
-    WrongState,
+)
+from common.refusals import (
+    AddressInUse,
+    AgentSilent,
+    AuthenticationFailed,
+    CpuIncompatible,
+    DeviceMissing,
+    DiskInUse,
+    DiskMissing,
+    MachineTypeUnknown,
+    NetworkInactive,
+    NetworkMissing,
+    NoAccessToLibvirt,
+    NoEmulator,
+    NoKvm,
+    OutOfMemory,
+    PermissionDenied,
+    StorageFailed,
+    StorageFull,
 )
 
 # libvirt prints every error on standard error unless somebody takes it.
 libvirt.registerErrorHandler(lambda _ignored, _error: None, None)
 
-_OURS: dict[int, type[VirtumancerError]] = {
-    libvirt.VIR_ERR_NO_DOMAIN: UnknownVm,
-    libvirt.VIR_ERR_OPERATION_INVALID: WrongState,
+_OURS: dict[int, Kind] = {
+    getattr(libvirt, name): kind
+    for kind in kinds(VirtumancerError)
+    for name in kind.libvirt
+    if hasattr(libvirt, name)
 }
+
+_VAGUE = {
+    libvirt.VIR_ERR_INTERNAL_ERROR,
+    libvirt.VIR_ERR_SYSTEM_ERROR,
+    libvirt.VIR_ERR_OPERATION_FAILED,
+    libvirt.VIR_ERR_OPERATION_INVALID,
+    libvirt.VIR_ERR_OPEN_FAILED,
+    libvirt.VIR_ERR_CONFIG_UNSUPPORTED,
+    libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED,
+}
+# The first that fits: what is in use or not permitted is often said of a disk too.
+_WORDS: tuple[tuple[str, Kind], ...] = (
+    (r'Failed to get "[\w ]+" lock|Is another process using the image', DiskInUse),
+    (r"Address already in use|Failed to find an available port", AddressInUse),
+    (
+        r"access KVM|virt type 'kvm'|failed to initialize kvm|/dev/kvm",
+        NoKvm,
+    ),
+    (r"support machine type|[Uu]nsupported machine type", MachineTypeUnknown),
+    (r"Cannot allocate memory|set up guest memory|hugetlbfs", OutOfMemory),
+    (r"No space left on device|Disk quota exceeded", StorageFull),
+    (r"network '.*' is not active", NetworkInactive),
+    (r"bridge helper|index for interface|get interface MTU", NetworkMissing),
+    (r"Unknown CPU model|guest CPU doesn't match", CpuIncompatible),
+    (r"Cannot check QEMU binary|[Cc]annot find .*emulator", NoEmulator),
+    (r"Permission denied|Operation not permitted", PermissionDenied),
+    (r"storage file .*: No such file|Could not open '.*': No such file", DiskMissing),
+    (r"Image is not in \w+ format|Could not read .*image", StorageFailed),
+    (r"guest agent is not (configured|connected)", AgentSilent),
+    (r"No such device|device .*: No such file|/sys/bus/|passthrough", DeviceMissing),
+)
 
 # What a connection says that has lost its far side: nova's rule, and our own cut.
 _LOST_FROM = {libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE}
@@ -32,12 +89,12 @@ _LOST = {
     libvirt.VIR_ERR_INVALID_CONN,
 }
 
-AUTHENTICATION = {
-    libvirt.VIR_ERR_AUTH_FAILED,
-    libvirt.VIR_ERR_AUTH_CANCELLED,
-    libvirt.VIR_ERR_AUTH_UNAVAILABLE,
-    libvirt.VIR_ERR_ACCESS_DENIED,
-    libvirt.VIR_ERR_OPERATION_DENIED,
+_REFUSED_LOGIN: dict[int, type[ConnectionFailed]] = {
+    libvirt.VIR_ERR_AUTH_FAILED: AuthenticationFailed,
+    libvirt.VIR_ERR_AUTH_CANCELLED: AuthenticationFailed,
+    libvirt.VIR_ERR_AUTH_UNAVAILABLE: AuthenticationFailed,
+    libvirt.VIR_ERR_ACCESS_DENIED: NoAccessToLibvirt,
+    libvirt.VIR_ERR_OPERATION_DENIED: NoAccessToLibvirt,
 }
 
 
@@ -49,8 +106,14 @@ def translate(error: Exception) -> VirtumancerError:
     words = error.get_error_message() or str(error)
     if _is_loss(error):
         return HostUnreachable(f"The connection to the host was lost: {words}.")
-    ours = _OURS.get(code, LibvirtRefused)
+    ours = _by_words(words) if code in _VAGUE else None
+    ours = ours or _OURS.get(code, LibvirtRefused)
     return ours(f"libvirt refused: {words}.", libvirt_code=code, libvirt_message=words)
+
+
+def _by_words(words: str) -> Kind | None:
+    found = (kind for pattern, kind in _WORDS if re.search(pattern, words))
+    return next(found, None)
 
 
 def _is_loss(error: libvirt.libvirtError) -> bool:
@@ -69,5 +132,6 @@ def translated() -> Iterator[None]:
         raise translate(error) from error
 
 
-def is_authentication(error: Any) -> bool:
-    return error.get_error_code() in AUTHENTICATION
+def refused_login(error: Any) -> type[ConnectionFailed] | None:
+    """What it is called if libvirtd does not want this user."""
+    return _REFUSED_LOGIN.get(error.get_error_code())

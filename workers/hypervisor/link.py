@@ -22,8 +22,9 @@ from common.errors import (
     HostUnreachable,
     VirtumancerError,
 )
+from common.refusals import LibvirtSilent
 from common.uri import HostUri
-from workers.hypervisor.codes import is_authentication, translate
+from workers.hypervisor.codes import refused_login, translate
 from workers.hypervisor.records import Timeouts
 from workers.hypervisor.transport import Transport
 from workers.hypervisor.watchdog import WATCHDOG, Limit
@@ -69,7 +70,7 @@ class Link:
 
     def _why(self, error: libvirt.libvirtError, limit: Limit) -> ConnectionFailed:
         if limit.expired:
-            return ConnectionFailed(
+            return LibvirtSilent(
                 f"libvirtd at {self.uri} accepted the connection and then did not "
                 f"answer within {self.timeouts.open_s:g} seconds. Look whether it "
                 "hangs, and whether it is libvirtd that listens there.",
@@ -79,8 +80,8 @@ class Link:
         if refused is not None:
             return refused
         words = error.get_error_message() or str(error)
-        if is_authentication(error):
-            return ConnectionFailed(
+        if kind := refused_login(error):
+            return kind(
                 f"libvirtd at {self.uri} does not let us in: {words}. Give the user "
                 "the right to manage libvirt (often the group libvirt).",
                 step="permission",

@@ -12,6 +12,14 @@ from pathlib import Path
 from typing import NoReturn
 
 from common.errors import ConnectionFailed
+from common.refusals import (
+    HostNameUnknown,
+    HostRefuses,
+    HostSilent,
+    LibvirtSilent,
+    NoAccessToLibvirt,
+    NoLibvirt,
+)
 from common.uri import LOCAL_SOCKETS
 
 # A peer that vanishes without a word is given up after about 20 s.
@@ -50,7 +58,7 @@ def _default_socket() -> str:
     for path in LOCAL_SOCKETS:
         if Path(path).exists():
             return path
-    raise ConnectionFailed(
+    raise NoLibvirt(
         f"There is no libvirt socket on this machine at {LOCAL_SOCKETS[0]}. Is "
         "libvirtd installed and running? Otherwise name its socket with ?socket=.",
         step="socket",
@@ -63,7 +71,7 @@ def _connect_when_there_is_room(peer: socket.socket, path: str, until: float) ->
             return peer.connect(path)
         except BlockingIOError:
             if time.monotonic() > until:
-                raise ConnectionFailed(
+                raise LibvirtSilent(
                     f"The queue of the socket {path} is full: its libvirtd has "
                     "stopped accepting connections. Look whether it hangs.",
                     step="socket",
@@ -78,7 +86,7 @@ def _refuse_socket(path: str, error: OSError) -> NoReturn:
         case FileNotFoundError() | NotADirectoryError():
             reason = f"There is no socket at {path}. Is libvirtd running there?"
         case PermissionError():
-            raise ConnectionFailed(
+            raise NoAccessToLibvirt(
                 f"{_whoami()} may not open the socket {path}. Add this user to the "
                 "group that owns the socket (often libvirt) and restart.",
                 step="permission",
@@ -87,7 +95,7 @@ def _refuse_socket(path: str, error: OSError) -> NoReturn:
             reason = f"Nobody listens on the socket {path}. Start libvirtd again."
         case _:
             reason = f"The socket {path} cannot be used: {error.strerror}."
-    raise ConnectionFailed(reason, step="socket") from error
+    raise NoLibvirt(reason, step="socket") from error
 
 
 def _whoami() -> str:
@@ -112,23 +120,26 @@ def connect_tcp(host: str, port: int, until: float) -> socket.socket:
         for level, option, value in _TCP_OPTIONS:
             peer.setsockopt(level, option, value)
         return peer
-    raise ConnectionFailed(_tcp_reason(host, port, failure), step="tcp") from failure
+    raise _tcp_failed(host, port, failure) from failure
 
 
-def _tcp_reason(host: str, port: int, failure: Exception | None) -> str:
+def _tcp_failed(host: str, port: int, failure: Exception | None) -> ConnectionFailed:
     match failure:
         case ConnectionRefusedError():
-            return (
+            return HostRefuses(
                 f"{host} refuses connections to port {port}. Does libvirtd listen "
-                "there (libvirtd-tcp.socket, or --listen with listen_tcp = 1)?"
+                "there (libvirtd-tcp.socket, or --listen with listen_tcp = 1)?",
+                step="tcp",
             )
         case TimeoutError():
-            return (
+            return HostSilent(
                 f"{host} did not answer on port {port}. Is the host up, and does a "
-                "firewall let this port through?"
+                "firewall let this port through?",
+                step="tcp",
             )
         case _:
-            return f"{host} cannot be reached on port {port}: {failure}."
+            reason = f"{host} cannot be reached on port {port}: {failure}."
+            return ConnectionFailed(reason, step="tcp")
 
 
 def resolve(host: str, until: float) -> list[str]:
@@ -147,7 +158,7 @@ def resolve(host: str, until: float) -> list[str]:
             timeout=left(until),
         )
     except subprocess.TimeoutExpired:
-        raise ConnectionFailed(
+        raise HostNameUnknown(
             f"No name server answered for {host} in time. Check this machine's DNS, or "
             "write the host's IP address.",
             step="dns",
@@ -155,7 +166,7 @@ def resolve(host: str, until: float) -> list[str]:
     # One line per address and kind of socket.
     addresses = [line.split()[0] for line in answer.stdout.splitlines() if line]
     if not addresses:
-        raise ConnectionFailed(
+        raise HostNameUnknown(
             f"The name {host} is not known. Check its spelling and this machine's DNS.",
             step="dns",
         )

@@ -16,6 +16,7 @@ from common.errors import (
     VirtumancerError,
     WrongState,
 )
+from common.refusals import LockedByJob
 from workers.hypervisor.domains import Domains
 from workers.hypervisor.link import Link
 
@@ -91,7 +92,8 @@ def power(link: Link, domains: Domains, uuid: str, action: str) -> None:
         raise _wrong(action, state)
     try:
         link.call_within(link.timeouts.power_s, press(handle))
-    except HostUnreachable:
+    except (HostUnreachable, LockedByJob):
+        # Looking at a VM that is locked may hang as well.
         raise
     except VirtumancerError as refusal:
         _look_again(link, domains, uuid, action, refusal)

@@ -9,6 +9,18 @@ import subprocess
 from pathlib import Path
 
 from common.errors import ConnectionFailed
+from common.refusals import (
+    AuthenticationFailed,
+    ForwardingForbidden,
+    HostKeyChanged,
+    HostKeyUnknown,
+    HostNameUnknown,
+    HostRefuses,
+    HostSilent,
+    NoAccessToLibvirt,
+    NoLibvirt,
+    SshKeyUnusable,
+)
 from common.uri import HostUri
 from workers.hypervisor.peer import left, whole_seconds
 
@@ -40,11 +52,12 @@ _OPTIONS = (
     "LogLevel=INFO",
 )
 
-# ssh's words, the step that failed, what to tell. {host} is the address as one would
-# type it after ssh, {name} the host alone, {folder} the folder of keys.
-_COMPLAINTS = (
+# ssh's words, what they mean, the step that failed, what to tell. {host} is the address
+# as one would type it after ssh, {name} the host alone, {folder} the folder of keys.
+_COMPLAINTS: tuple[tuple[str, type[ConnectionFailed], str, str], ...] = (
     (
         r"REMOTE HOST IDENTIFICATION HAS CHANGED",
+        HostKeyChanged,
         "ssh",
         "The key of {name} is not the one in {folder}/known_hosts. If the host was "
         "installed anew, remove the old line with ssh-keygen -R and add the new key; "
@@ -52,51 +65,60 @@ _COMPLAINTS = (
     ),
     (
         r"Host key verification failed|No \S+ host key is known",
+        HostKeyUnknown,
         "ssh",
         "The key of {name} is not known. Add it: ssh-keyscan {scan} >> "
         "{folder}/known_hosts, and compare its fingerprint with the host's own.",
     ),
     (
         r"UNPROTECTED PRIVATE KEY FILE|bad permissions",
+        SshKeyUnusable,
         "ssh",
         "ssh refuses a private key in {folder} that others can read. "
         "Make it private: chmod 600.",
     ),
     (
         r"Permission denied \(|Too many authentication failures",
+        AuthenticationFailed,
         "permission",
         "{host} accepts none of the keys in {folder}. Add a public key to "
         "authorized_keys of that user; a key here must have no passphrase.",
     ),
     (
         r"Could not resolve hostname",
+        HostNameUnknown,
         "dns",
         "The name {name} is not known. Check its spelling and this machine's DNS.",
     ),
     (
         r"Connection refused",
+        HostRefuses,
         "tcp",
         "{name} refuses ssh connections to port {port}. Is sshd running there?",
     ),
     (
         r"timed out|Connection to \S+ port \d+ timed out",
+        HostSilent,
         "tcp",
         "{name} did not answer to ssh on port {port} in time. Is the host up, and "
         "does a firewall let this port through?",
     ),
     (
         r"No route to host|Network is unreachable",
+        HostSilent,
         "tcp",
         "There is no way to {name} from this machine: {words}",
     ),
     (
         r"administratively prohibited",
+        ForwardingForbidden,
         "ssh",
         "The sshd of {name} does not let {host} forward to a unix socket. Allow it: "
         "AllowStreamLocalForwarding yes in sshd_config.",
     ),
     (
         r"kex_exchange_identification|Connection (closed|reset) by",
+        ConnectionFailed,
         "ssh",
         "{name} closed the ssh connection before the login: {words}",
     ),
@@ -106,19 +128,26 @@ _OPEN_FAILED = re.compile(r"open failed: connect failed")
 
 # Asks in the words of test(1); the path holds no letter that a shell would expand.
 LOOK = "test -e {0} || exit 81; test -S {0} || exit 82; test -w {0} || exit 83; exit 84"
-LOOKED = {
+LOOKED: dict[int, tuple[type[ConnectionFailed], str, str]] = {
     81: (
+        NoLibvirt,
         "socket",
         "There is no socket {socket} on {name}, or {host} may not see it. Is libvirtd "
         "running there? Otherwise name its socket with ?socket=.",
     ),
-    82: ("socket", "{socket} on {name} is not a socket. Name libvirt's with ?socket=."),
+    82: (
+        NoLibvirt,
+        "socket",
+        "{socket} on {name} is not a socket. Name libvirt's with ?socket=.",
+    ),
     83: (
+        NoAccessToLibvirt,
         "permission",
         "{host} may not open the socket {socket}. Add the user to the group that owns "
         "it on that host (often libvirt).",
     ),
     84: (
+        NoLibvirt,
         "socket",
         "Nobody listens on the socket {socket} of {name}, or its sshd forbids the way "
         "to it. Is libvirtd running there, and does sshd_config have "
@@ -138,7 +167,7 @@ def keys(folder: Path) -> list[Path]:
     except OSError:
         found = []
     if not found:
-        raise ConnectionFailed(
+        raise SshKeyUnusable(
             f"There is no ssh key in {folder}. Make one (ssh-keygen -t ed25519 -N '' "
             f"-f {folder}/id_ed25519) and add id_ed25519.pub to authorized_keys on the "
             "host.",
@@ -185,11 +214,12 @@ def _quoted(path: Path) -> str:
 
 def complaint(words: str, uri: HostUri, folder: Path) -> ConnectionFailed:
     """What ssh said when it ended, as an error of ours."""
-    for pattern, step, sentence in _COMPLAINTS:
+    for pattern, kind, step, sentence in _COMPLAINTS:
         if re.search(pattern, words):
-            return _failed(step, sentence, uri, folder, _last_line(words))
+            return _failed(kind, step, sentence, uri, folder, _last_line(words))
     said = _last_line(words) or "it ended without a word"
-    return _failed("ssh", "ssh to {host} failed: {words}", uri, folder, said)
+    sentence = "ssh to {host} failed: {words}"
+    return _failed(ConnectionFailed, "ssh", sentence, uri, folder, said)
 
 
 def no_answer(uri: HostUri, folder: Path, seconds: float) -> ConnectionFailed:
@@ -197,7 +227,7 @@ def no_answer(uri: HostUri, folder: Path, seconds: float) -> ConnectionFailed:
     sentence = (
         "ssh to {host} did not get through within {words} seconds. Is it healthy?"
     )
-    return _failed("ssh", sentence, uri, folder, f"{seconds:g}")
+    return _failed(HostSilent, "ssh", sentence, uri, folder, f"{seconds:g}")
 
 
 def refused_socket(
@@ -222,23 +252,29 @@ def refused_socket(
         ).returncode
     except subprocess.TimeoutExpired:
         code = -1
-    step, sentence = LOOKED.get(
+    kind, step, sentence = LOOKED.get(
         code,
         (
+            ConnectionFailed,
             "socket",
             "{name} did not let {host} connect to the socket {socket}. Is libvirtd "
             "running there, and is the user in the group that owns the socket?",
         ),
     )
-    return _failed(step, sentence, uri, folder, "")
+    return _failed(kind, step, sentence, uri, folder, "")
 
 
 def _failed(
-    step: str, sentence: str, uri: HostUri, folder: Path, words: str
+    kind: type[ConnectionFailed],
+    step: str,
+    sentence: str,
+    uri: HostUri,
+    folder: Path,
+    words: str,
 ) -> ConnectionFailed:
     port = uri.port or 22
     name = uri.host or ""
-    return ConnectionFailed(
+    return kind(
         sentence.format(
             name=name,
             host=f"{uri.user}@{name}" if uri.user else name,
