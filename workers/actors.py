@@ -54,8 +54,6 @@ class Claimed(Struct, frozen=True):
     vm_uuid: UUID | None
     vm_name: str | None
     uri: str | None
-    params: Any
-    parent_id: UUID | None
     request_id: str | None
     requested_by: str
     traceparent: str | None
@@ -299,8 +297,6 @@ def end(
     )
     # Also when it had ended: the answer to an earlier try may have been lost.
     change.publish(bus.task_ended(task.id))
-    if task.parent_id is not None:
-        change.publish(bus.task_ended(task.parent_id))
 
 
 def _jsonb(value: object) -> Jsonb | None:

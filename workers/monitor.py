@@ -50,7 +50,6 @@ class _Interrupted(Struct):
     id: UUID
     host_id: str
     vm_uuid: UUID | None
-    parent_id: UUID | None
 
 
 class Stranded:
@@ -73,8 +72,6 @@ class Stranded:
                 problem=Jsonb(problem_of(_interrupted())),
             ):
                 change.publish(bus.task_ended(task.id))
-                if task.parent_id is not None:
-                    change.publish(bus.task_ended(task.parent_id))
                 if task.vm_uuid:
                     ask_look(change, "sync_vm", task.host_id, task.vm_uuid)
         with self._changes.begin() as change:
@@ -85,7 +82,6 @@ class Stranded:
         if time.monotonic() - self._pruned_at > _PRUNE_EVERY_S:
             self._pruned_at = time.monotonic()
             with self._changes.begin() as change:
-                change.run(sql.idempotency.prune)
                 change.run(sql.tasks.prune)
             self._prune_news()
 
