@@ -128,7 +128,8 @@ def _operation(one: Operation) -> Part:
     }
     if promise.body:
         content: Part = {"schema": schema_of(promise.body)}
-        if examples := [e["request"] for e in _examples(one) if e.get("request")]:
+        answered = [e for e in _examples(one) if "request" in e and e["status"] < 300]
+        if examples := [e["request"] for e in answered]:
             content["examples"] = {
                 f"{number}": {"value": body}
                 for number, body in enumerate(_distinct(examples), 1)

@@ -1,38 +1,34 @@
 """Every route has a contract, and the documents printed from them are right."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import jsonschema_rs
 import openapi_spec_validator
 import pytest
 
-from api.app import Web
 from api.asyncapi import asyncapi
 from api.contract import contract_of
-from api.openapi import METHODS, openapi, operations, problems_of
+from api.openapi import METHODS, Routes, openapi, operations, problems_of
 from common.catalogue import catalogue, kinds
 from common.errors import VirtumancerError
-from common.settings import Settings
+from tests.lab import web
 
 SCHEMA = Path(__file__).parent.parent / "schemas" / "asyncapi-3.0.0.json"
 """The official one, out of the npm package @asyncapi/specs (Apache-2.0)."""
 
 
 @pytest.fixture(scope="module")
-def routes() -> Iterator[dict[str, Any]]:
-    settings = Settings(database_url="postgresql:///none", redis_url="redis://none")
-    yield dict(Web(settings).routes)
+def routes() -> Routes:
+    return web.routes()
 
 
 def responders(resource: object) -> list[str]:
     return [name for name in METHODS if hasattr(resource, f"on_{name}")]
 
 
-def test_every_route_has_a_contract(routes: dict[str, Any]) -> None:
+def test_every_route_has_a_contract(routes: Routes) -> None:
     missing = [
         f"{method.upper()} {path}: decorate it with @contract"
         for path, resource in routes.items()
@@ -43,7 +39,7 @@ def test_every_route_has_a_contract(routes: dict[str, Any]) -> None:
     assert not missing
 
 
-def test_every_operation_has_a_name_of_its_own(routes: dict[str, Any]) -> None:
+def test_every_operation_has_a_name_of_its_own(routes: Routes) -> None:
     names = [
         f"{one.method} {type(one.resource).__name__}" for one in operations(routes)
     ]
@@ -51,7 +47,7 @@ def test_every_operation_has_a_name_of_its_own(routes: dict[str, Any]) -> None:
     assert len(set(names)) == len(names)
 
 
-def test_openapi_is_valid(routes: dict[str, Any]) -> None:
+def test_openapi_is_valid(routes: Routes) -> None:
     openapi_spec_validator.validate(openapi(routes))
 
 
@@ -65,7 +61,7 @@ def test_asyncapi_is_valid() -> None:
 
 
 def test_every_problem_of_an_operation_is_in_the_catalogue(
-    routes: dict[str, Any],
+    routes: Routes,
 ) -> None:
     for one in operations(routes):
         assert {kind.type for kind in problems_of(one)} <= set(catalogue())

@@ -21,3 +21,9 @@ def running(new_lab: NewLab, domains: Libvirtd) -> Iterator[System]:
         system.start()
         system.add_host("kvm1", domains.uri("test", "default"))
         yield system
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--record", action="store_true", help="write api/examples.json anew"
+    )

@@ -49,7 +49,10 @@ class Listener:
 
     def _send(self, kind: str, host_id: str, vm_name: str) -> None:
         address = {"hostId": host_id, "vmName": vm_name}
-        self._socket.send(json.dumps({"type": kind, "payload": address}))
+        self.send({"type": kind, "payload": address})
+
+    def send(self, frame: Frame) -> None:
+        self._socket.send(json.dumps(frame))
 
     def since(self, instant: float, kind: str, **payload: Any) -> list[Frame]:
         """Frames of this kind after an instant of the monotonic clock."""

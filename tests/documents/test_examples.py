@@ -1,0 +1,115 @@
+"""The examples in the documents are what is really answered."""
+
+import json
+from pathlib import Path
+from socket import gethostname
+from typing import Any
+
+import jsonschema_rs
+import pytest
+
+from api.asyncapi import asyncapi
+from api.openapi import EXAMPLES, Part, openapi, operations, recorded
+from embedded.libvirtd import Libvirtd
+from embedded.machines import define_machine
+from tests.documents.tour import Host, Record, walk
+from tests.faults.conftest import NewLab
+from tests.lab.hypervisors import behind_our_back
+from tests.lab.web import routes
+
+BROKEN = "broken"
+
+
+@pytest.fixture(scope="module")
+def toured(
+    new_lab: NewLab, domains: Libvirtd, request: pytest.FixtureRequest
+) -> list[Record]:
+    """What a tour of real machines saw; recorded if this run is to."""
+    folder = domains.folder / "toured"
+    with behind_our_back(domains, "qemu") as behind, new_lab() as system:
+        for name in ("web", "db", BROKEN):
+            define_machine(behind, name, folder)
+        (folder / f"{BROKEN}.img").unlink()
+        system.start()
+        records = walk(system, Host(domains.uri("qemu", "session"), domains.folder))
+    if request.config.getoption("--record", default=False):
+        record(records, domains.folder)
+    return records
+
+
+def record(records: list[Record], folder: Path) -> None:
+    """Write them down, under names that say nothing of this machine."""
+    text = json.dumps(records, indent=1, ensure_ascii=False) + "\n"
+    text = text.replace(str(folder), "/srv/vm").replace(f'"{gethostname()}"', '"kvm1"')
+    EXAMPLES.write_text(text)
+    recorded.cache_clear()
+
+
+def shape(value: Any) -> Any:
+    """What remains of an answer without its values; lists by their first item."""
+    if isinstance(value, dict):
+        return {key: shape(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [shape(part) for part in value[:1]]
+    return "number" if isinstance(value, int | float) else type(value).__name__
+
+
+def test_the_examples_are_what_is_answered(toured: list[Record]) -> None:
+    told = {(r["operation"], r.get("status")): shape(r["body"]) for r in recorded()}
+
+    for record in toured:
+        key = (record["operation"], record.get("status"))
+        assert key in told, "record it: python -m tests.documents"
+        assert alike(told[key], shape(record["body"])), key
+
+
+def alike(told: Any, seen: Any) -> bool:
+    """The same shape; what is null in one of them may be anything in the other."""
+    if "NoneType" in (told, seen):
+        return True
+    if isinstance(told, dict) and isinstance(seen, dict):
+        return told.keys() == seen.keys() and all(
+            alike(told[key], seen[key]) for key in told
+        )
+    if isinstance(told, list) and isinstance(seen, list):
+        return all(map(alike, told, seen))
+    return bool(told == seen)
+
+
+def test_every_answer_and_every_frame_has_an_example(toured: list[Record]) -> None:
+    document = openapi(routes())
+    wanted = {
+        one.key
+        for one in operations(routes())
+        for status, answer in one.promise.answers.items()
+        if status == 200 and answer.media_type == "application/json"
+        if answer.shape is not Part
+    }
+    shown = {record["operation"] for record in recorded()}
+    frames = set(asyncapi("x")["components"]["messages"])
+
+    assert document["paths"]
+    assert wanted - shown == set(), "add them to tests/documents/tour.py and record"
+    assert frames - shown == set()
+
+
+def test_every_example_fits_its_schema() -> None:
+    for document in (openapi(routes()), asyncapi("x")):
+        for schema, value in _examples(document):
+            whole = schema | {"components": document["components"]}
+            jsonschema_rs.Draft202012Validator(whole).validate(value)
+
+
+def _examples(part: Any) -> list[tuple[Part, Any]]:
+    """Every example of a document with the schema that it is an example of."""
+    if isinstance(part, list):
+        return [found for one in part for found in _examples(one)]
+    if not isinstance(part, dict):
+        return []
+    found = [pair for one in part.values() for pair in _examples(one)]
+    examples = part.get("examples")
+    if isinstance(examples, dict) and "schema" in part:
+        found += [(part["schema"], one["value"]) for one in examples.values()]
+    elif isinstance(examples, list) and "payload" in part:
+        found += [(part["payload"], one["payload"]) for one in examples]
+    return found
