@@ -73,6 +73,8 @@ _CONNECT: dict[str, Any] = {
     "options": _OPTIONS,
 }
 _PATIENCE_S = 2.5
+# A session that the server ended for being idle in a transaction is an InternalError.
+_LOST = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)
 READ_S = 2.8
 """After so long a read fails, whatever the server does."""
 
@@ -116,7 +118,7 @@ def translated() -> Iterator[None]:
     """Turn a lost or absent database into StoreUnavailable."""
     try:
         yield
-    except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
+    except (*_LOST, PoolTimeout) as error:
         outage.began(error)
         raise StoreUnavailable(
             "The database does not answer. Try again shortly, and look first whether"
