@@ -16,6 +16,7 @@ import structlog
 from api import docs, problems
 from api.health import HealthCheck
 from api.hosts import HostInformation, Hosts, OneHost
+from api.idempotency import ExactlyOnce
 from api.inventory import Inventory
 from api.live import Events, Sockets
 from api.measures import Measures
@@ -85,7 +86,7 @@ class Web:
         }
         ROUTES["/api/openapi.json"] = docs.OpenApi(ROUTES)
         self.routes: Routes = ROUTES
-        self.app = _app(self, CursorHeader(news))
+        self.app = _app(self, CursorHeader(news), ExactlyOnce(rows))
         for path, resource in ROUTES.items():
             self.app.add_route(path, resource)
 
@@ -122,9 +123,10 @@ class Web:
         await self._pool.close(timeout=1)
 
 
-def _app(lifespan: Web, cursors: CursorHeader) -> App:
+def _app(lifespan: Web, cursors: CursorHeader, once: ExactlyOnce) -> App:
     app: App = falcon.asgi.App(
-        middleware=[Measures(), RequestIds(), lifespan, cursors], request_type=Request
+        middleware=[Measures(), RequestIds(), lifespan, cursors, once],
+        request_type=Request,
     )
     app.req_options.strip_url_path_trailing_slash = True
     app.router_options.converters["segment"] = Segment

@@ -21,8 +21,11 @@ from common.errors import (
     HostUnreachable,
     Interrupted,
     InvalidRequest,
+    KeyInFlight,
+    KeyReused,
     LibvirtRefused,
     StoreUnavailable,
+    TaskCancelled,
     VirtumancerError,
     WrongMediaType,
 )
@@ -73,12 +76,20 @@ PREFER = Header(
     " (RFC 7240).",
     "wait=10",
 )
+IDEMPOTENCY_KEY = Header(
+    "Idempotency-Key",
+    "The same key and body again, within 24 h, gives the same answer and acts once.",
+    "8e03978e-40d5-43dd-bc93-6894a57f9324",
+)
 PREFERENCE_APPLIED = Header(
     "Preference-Applied", "What of `Prefer` was understood.", "wait=10"
 )
 
 OF_A_BODY: Problems = (BodyTooLarge, WrongMediaType)
+OF_A_KEY: Problems = (KeyInFlight, KeyReused)
+MUTATIONS = ("on_post", "on_put", "on_patch", "on_delete")
 OF_A_TASK: Problems = (
+    TaskCancelled,
     LibvirtRefused,
     BrokenDomain,
     Interrupted,
@@ -145,14 +156,15 @@ def contract(
         promised = {s: _with(a, PREFERENCE_APPLIED) for s, a in promised.items()}
 
     def promise(responder: Responder) -> Responder:
+        mutates = responder.__name__ in MUTATIONS
         responder.contract = Contract(  # type: ignore[attr-defined]
             summary=summary,
             details=responder.__doc__ or "",
             answers=dict(sorted(promised.items())),
-            problems=problems,
+            problems=problems + OF_A_KEY * mutates,
             body=body,
             query=query,
-            takes=takes,
+            takes=takes + (IDEMPOTENCY_KEY,) * mutates,
         )
         return responder
 

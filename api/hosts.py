@@ -5,11 +5,12 @@ import msgspec
 
 from api.contract import contract
 from api.http import body, query
+from api.idempotency import Answered, claim
 from api.inventory import Inventory
-from api.outcome import Order, Outcomes, TaskId, unfinished
+from api.outcome import Order, Outcomes, TaskId, answer
 from api.pages import beyond, page, position
 from common import bus, uri
-from common.changes import AsyncChanges
+from common.changes import AsyncChange, AsyncChanges
 from common.db import AsyncReader, sql
 from common.errors import (
     ConnectionFailed,
@@ -64,12 +65,14 @@ class Hosts:
         """Have a worker connect to the host; it writes the row if that succeeds."""
         new = await body(req, AddHost)
         address = uri.parse(new.uri, self._policy)
-        if await self._rows.one(sql.hosts.get, Host, id=new.id):
-            raise HostIdTaken(f"There already is a host {new.id}; choose another id.")
+
+        async def is_free(change: AsyncChange) -> None:
+            if await change.one(sql.hosts.get, Host, id=new.id):
+                raise HostIdTaken(f"There is a host {new.id}; choose another id.")
+
         order = Order("connect", "power", new.id, uri=str(address))
-        task = await self._outcomes.of_new(req, order, _being_added)
-        if not unfinished(resp, req, task):
-            resp.media = await self._inventory.host(new.id)
+        task = await self._outcomes.of_new(req, order, _being_added, is_free)
+        answer(resp, req, task)
 
 
 def _being_added(task: Task | None) -> HostIdTaken:
@@ -95,13 +98,16 @@ class OneHost:
         removal = HostRemoved(f"The host {host_id} was removed.")
         problem = msgspec.json.encode(problem_of(removal)).decode()
         async with self._changes.begin() as change:
+            await claim(change, req, answer=Answered(204))
             if not await change.run(sql.hosts.remove, id=host_id):
                 raise UnknownHost(f"There is no host {host_id}.")
             ended = await change.all(
                 sql.tasks.end_of_host, TaskId, host_id=host_id, problem=problem
             )
             change.publish(*bus.hosts_changed(host_id))
-            change.publish(*(bus.task_ended(task.id) for task in ended))
+            change.publish(
+                *(bus.task_ended(end) for task in ended for end in task.ends())
+            )
         resp.status = 204
 
 
@@ -116,5 +122,4 @@ class HostInformation:
     async def on_get(self, req: Request, resp: Response, host_id: str) -> None:
         await self._inventory.reachable_host(host_id)
         task = await self._outcomes.of_look(req, Order("info", "look", host_id))
-        if not unfinished(resp, req, task):
-            resp.media = task.result
+        answer(resp, req, task)

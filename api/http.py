@@ -30,13 +30,21 @@ async def body(req: falcon.asgi.Request, shape: type[T]) -> T:
     media_type = (req.content_type or "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise WrongMediaType("Send the body as Content-Type: application/json.")
-    text = await _read(req)
+    text = await read(req)
     try:
         return msgspec.json.decode(text, type=shape)
     except msgspec.ValidationError as error:
         raise _invalid(error, shape, "$") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"The body is not JSON: {error}.", at="$") from None
+
+
+async def read(req: falcon.asgi.Request) -> bytes:
+    """The body as it came; it may be asked for more than once."""
+    if not hasattr(req.context, "body"):
+        req.context.body = await _read(req)
+    body: bytes = req.context.body
+    return body
 
 
 async def _read(req: falcon.asgi.Request) -> bytes:

@@ -5,25 +5,24 @@ the relay says or misses, the row is what is answered from.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 import falcon.asgi
+import msgspec
 from msgspec import Struct
 from uuid_utils.compat import uuid7
 
+from api.ended import UNFINISHED, answer_with
 from api.http import preferences
-from api.problems import TaskFailed
+from api.idempotency import claim, requested_by
 from api.relay import Relay
-from common.changes import AsyncChanges
+from common.changes import AsyncChange, AsyncChanges
 from common.db import AsyncReader, sql
 from common.errors import StoreUnavailable, VirtumancerError
 from common.shapes import Task, TaskKind
-
-UNFINISHED = ("queued", "running")
-REQUESTED_BY = "api"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +35,24 @@ class Order:
     vm_uuid: UUID | None = None
     vm_name: str | None = None
     uri: str | None = None
+    params: object = None
+    """What the worker needs to know besides."""
 
 
 class TaskId(Struct, frozen=True):
     id: UUID
+    parent_id: UUID | None = None
+
+    def ends(self) -> list[UUID]:
+        """The tasks to look at again when this one has ended."""
+        return [self.id] if self.parent_id is None else [self.id, self.parent_id]
 
 
 Refusal = Callable[[Task | None], VirtumancerError]
 """The error of an order that another unfinished task stands in the way of."""
+
+Check = Callable[[AsyncChange], Awaitable[None]]
+"""Raises what forbids an order, looked at when nobody else can come in between."""
 
 
 class Outcomes:
@@ -58,14 +67,22 @@ class Outcomes:
         self._wait_s = wait_s
 
     async def of_new(
-        self, req: falcon.asgi.Request, order: Order, refusal: Refusal
+        self,
+        req: falcon.asgi.Request,
+        order: Order,
+        refusal: Refusal,
+        check: Check | None = None,
     ) -> Task:
         """Ask for something that only one task at a time may do."""
+        row = row_of(req, order)
         async with self._changes.begin() as change:
-            added = await change.one(sql.tasks.add, TaskId, **_row(req, order))
+            await claim(change, req, row["id"])
+            added = await change.one(sql.tasks.add, TaskId, **row)
             if added is None:
                 where = {"host_id": order.host_id, "vm_uuid": order.vm_uuid}
                 raise refusal(await change.one(sql.tasks.busy, Task, **where))
+            if check is not None:
+                await check(change)
             end = self._relay.end_of(added.id)
             change.ring([added.id])
         return await self._awaited(added.id, end, self._patience_s(req))
@@ -73,8 +90,9 @@ class Outcomes:
     async def of_look(self, req: falcon.asgi.Request, order: Order) -> Task:
         """Ask for a look at libvirt, or join the same one that has not begun."""
         async with self._changes.begin() as change:
-            added = await change.one(sql.tasks.join_look, TaskId, **_row(req, order))
+            added = await change.one(sql.tasks.join_look, TaskId, **row_of(req, order))
             assert added is not None
+            await claim(change, req, added.id)
             end = self._relay.end_of(added.id)
             change.ring([added.id])
         return await self._awaited(added.id, end, self._patience_s(req))
@@ -122,7 +140,8 @@ class Outcomes:
         return 0 if asked.respond_async else self._wait_s
 
 
-def _row(req: falcon.asgi.Request, order: Order) -> dict[str, object]:
+def row_of(req: falcon.asgi.Request, order: Order) -> dict[str, Any]:
+    """A new task's row."""
     return {
         "id": uuid7(),
         "kind": order.kind,
@@ -131,24 +150,28 @@ def _row(req: falcon.asgi.Request, order: Order) -> dict[str, object]:
         "vm_uuid": order.vm_uuid,
         "vm_name": order.vm_name,
         "uri": order.uri,
-        "requested_by": REQUESTED_BY,
+        "params": None if order.params is None else encoded(order.params),
+        "requested_by": requested_by(req),
         "request_id": req.context.request_id,
     }
 
 
-def unfinished(
-    resp: falcon.asgi.Response, req: falcon.asgi.Request, task: Task
-) -> bool:
-    """Answer 202 for a task that goes on; raise what a failed one failed with."""
+def encoded(value: object) -> str:
+    """The value as it goes into a column of JSON."""
+    return msgspec.json.encode(value).decode()
+
+
+def answer(resp: falcon.asgi.Response, req: falcon.asgi.Request, task: Task) -> None:
+    """Answer with how the task ended, or with 202 and the task if it goes on."""
     asked = preferences(req)
     applied = [f"wait={asked.wait_s:g}"] if asked.wait_s is not None else []
     if task.state in UNFINISHED:
         applied += ["respond-async"] * asked.respond_async
-        resp.status = 202
-        resp.set_header("Location", f"/api/tasks/{task.id}")
-        resp.media = task
     if applied:
         resp.set_header("Preference-Applied", ", ".join(applied))
-    if task.state in ("failed", "interrupted"):
-        raise TaskFailed(task)
-    return task.state in UNFINISHED
+    if task.state not in UNFINISHED:
+        answer_with(resp, task)
+        return
+    resp.status = 202
+    resp.set_header("Location", f"/api/tasks/{task.id}")
+    resp.media = task

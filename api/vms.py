@@ -7,9 +7,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from api.contract import OF_A_TASK, PREFER, contract
+from api.ended import UNFINISHED
 from api.http import body, query
 from api.inventory import Inventory
-from api.outcome import UNFINISHED, Order, Outcomes, unfinished
+from api.outcome import Order, Outcomes, answer
 from api.pages import beyond, page, position
 from api.problems import TaskFailed
 from common.db import AsyncReader, sql
@@ -165,8 +166,7 @@ class VmAction:
         await self._inventory.reachable_host_of(seen)
         order = Order(wanted.action, "power", host_id, seen.uuid, seen.name)
         task = await self._outcomes.of_new(req, order, _busy)
-        if not unfinished(resp, req, task):
-            resp.status = 204
+        answer(resp, req, task)
 
 
 def _busy(task: Task | None) -> VmBusy:

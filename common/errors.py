@@ -128,6 +128,38 @@ class HostRemoved(VirtumancerError):
     advice = "Add the host again if it was not meant to be removed."
 
 
+class KeyInFlight(VirtumancerError):
+    status = 409
+    type = "key-in-flight"
+    title = "What this Idempotency-Key asked for is under way"
+    advice = "Wait for the task that `task` names, then send the same request again."
+    retryable = True
+    retry_after_s = 1
+
+
+class TaskCancelled(VirtumancerError):
+    status = 409
+    type = "task-cancelled"
+    title = "The task was cancelled before it began"
+    advice = "Ask again if it is wanted after all."
+
+
+class TaskBegun(VirtumancerError):
+    status = 409
+    type = "task-begun"
+    title = "The task can no longer be cancelled"
+    advice = "Wait for its end: `GET /api/tasks/{id}?wait=30`."
+
+
+class Changed(VirtumancerError):
+    """The header ``If-Match`` names what the resource was, and it has changed since."""
+
+    status = 412
+    type = "changed"
+    title = "It has changed since it was read"
+    advice = "Read it again, and ask again with its new `ETag` if that is still right."
+
+
 class BodyTooLarge(VirtumancerError):
     status = 413
     type = "body-too-large"
@@ -147,6 +179,13 @@ class UriNotAllowed(VirtumancerError):
     type = "uri-not-allowed"
     title = "URI not allowed"
     advice = "Write the URI in one of the forms that the README lists."
+
+
+class KeyReused(VirtumancerError):
+    status = 422
+    type = "key-reused"
+    title = "This Idempotency-Key was used for another request"
+    advice = "Make a new key for each request; send the same key only to repeat one."
 
 
 class UpgradeRequired(VirtumancerError):

@@ -14,13 +14,11 @@ from uuid import UUID
 import dramatiq
 import structlog
 from msgspec import Struct
-from psycopg.types.json import Jsonb
 
 from common import bus
-from common.changes import Change, Changes
+from common.changes import Changes
 from common.db import Reader, sql
 from common.errors import (
-    HostIdTaken,
     HostRemoved,
     HostUnreachable,
     StoreUnavailable,
@@ -29,9 +27,11 @@ from common.errors import (
     problem_of,
 )
 from common.queue import ACTOR, QUEUE, WakeBroker
-from common.shapes import Host, HostInfo, PowerAction, Problem, TaskKind
+from common.shapes import HostInfo, PowerAction, Problem, TaskKind
 from workers import measured
+from workers.claimed import Claimed, end
 from workers.connections import ConnectionKey, Connections
+from workers.host_work import HostWork
 from workers.hypervisor.connection import Connection
 from workers.lanes import LaneKey, Lanes
 from workers.leases import Presence
@@ -42,26 +42,6 @@ _CLAIMED_S: Final = 10.0
 """By then whoever claimed a task knows of it."""
 
 T = TypeVar("T")
-
-
-class Claimed(Struct, frozen=True):
-    """A task that this process holds, and its host as it was when it was claimed."""
-
-    id: UUID
-    process_id: UUID
-    kind: TaskKind
-    host_id: str
-    vm_uuid: UUID | None
-    vm_name: str | None
-    uri: str | None
-    request_id: str | None
-    requested_by: str
-    traceparent: str | None
-    waited_s: float
-    host_db_id: int | None
-    host_uri: str | None
-    host_state: str | None
-    host_error: Problem | None
 
 
 class Patience:
@@ -103,7 +83,7 @@ class Work:
         self._patience = patience
         self.kinds: dict[TaskKind, Callable[[Claimed], object]] = {
             **dict.fromkeys(get_args(PowerAction), self.power),
-            "connect": self.connect,
+            **HostWork(changes, connections, sync).kinds,
             "info": self.info,
             "sync_host": self.sync_host,
             "sync_vm": self.sync_vm,
@@ -126,22 +106,6 @@ class Work:
         assert task.vm_uuid
         with suppress(UnknownVm):
             self._sync.vm(connection, task.host_id, host_db_id, task.vm_uuid)
-
-    def connect(self, task: Claimed) -> None:
-        """Read a new host, and only then store it with all its VMs."""
-        assert task.uri
-        connection = self._connections.open(task.uri)
-        try:
-            seen = self._sync.read_host(connection, 0)
-        finally:
-            connection.close()
-        with self._changes.begin() as change:
-            added = change.one(sql.hosts.add, _DbId, id=task.host_id, uri=task.uri)
-            if added is None:
-                raise HostIdTaken(f"There is a host {task.host_id} already.")
-            self._sync.write_host(change, task.host_id, added.db_id, seen)
-            change.publish(*bus.hosts_changed(task.host_id))
-            end(change, task, change.one(sql.hosts.get, Host, id=task.host_id))
 
     def info(self, task: Claimed) -> HostInfo:
         connection, _ = self._connection(task)
@@ -180,10 +144,6 @@ class Work:
             raise HostUnreachable(f"{task.host_id} cannot be reached now. {why}")
         key = ConnectionKey(task.host_db_id, task.host_uri, task.host_id)
         return self._connections.get(key), task.host_db_id
-
-
-class _DbId(Struct):
-    db_id: int
 
 
 class _Lane(Struct):
@@ -278,29 +238,6 @@ class Tasks:
     def _end(self, task: Claimed, result: object, problem: Problem | None) -> None:
         with self._changes.begin() as change:
             end(change, task, result, problem)
-
-
-def end(
-    change: Change,
-    task: Claimed,
-    result: object = None,
-    problem: Problem | None = None,
-) -> None:
-    """Write how a task ended, unless it has, and tell whoever waits."""
-    change.run(
-        sql.tasks.end,
-        id=task.id,
-        process_id=task.process_id,
-        state="failed" if problem else "done",
-        problem=_jsonb(problem),
-        result=_jsonb(result),
-    )
-    # Also when it had ended: the answer to an earlier try may have been lost.
-    change.publish(bus.task_ended(task.id))
-
-
-def _jsonb(value: object) -> Jsonb | None:
-    return None if value is None else Jsonb(value)
 
 
 def declare(broker: WakeBroker, tasks: Tasks, lanes: Lanes) -> None:

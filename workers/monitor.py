@@ -48,8 +48,10 @@ class _Id(Struct):
 
 class _Interrupted(Struct):
     id: UUID
+    kind: str
     host_id: str
     vm_uuid: UUID | None
+    parent_id: UUID | None
 
 
 class Stranded:
@@ -72,6 +74,9 @@ class Stranded:
                 problem=Jsonb(problem_of(_interrupted())),
             ):
                 change.publish(bus.task_ended(task.id))
+                if task.parent_id is not None:
+                    change.publish(bus.task_ended(task.parent_id))
+                metrics.TASKS.labels(task.kind, Interrupted.type).inc()
                 if task.vm_uuid:
                     ask_look(change, "sync_vm", task.host_id, task.vm_uuid)
         with self._changes.begin() as change:
@@ -82,6 +87,7 @@ class Stranded:
         if time.monotonic() - self._pruned_at > _PRUNE_EVERY_S:
             self._pruned_at = time.monotonic()
             with self._changes.begin() as change:
+                change.run(sql.idempotency.prune)
                 change.run(sql.tasks.prune)
             self._prune_news()
 

@@ -1,5 +1,6 @@
 """Every shape that leaves or enters a process: REST, WebSocket, rows."""
 
+from common.shapes.fleet import CheckStep, HostCheck
 from common.shapes.frames import (
     ClientFrame,
     DiskStats,
@@ -60,6 +61,7 @@ from common.shapes.resources import (
 __all__ = [
     "Action",
     "AddHost",
+    "CheckStep",
     "ClientFrame",
     "DiskStats",
     "ErrorFrame",
@@ -69,6 +71,7 @@ __all__ = [
     "Health",
     "Host",
     "HostAddress",
+    "HostCheck",
     "HostIdentity",
     "HostIds",
     "HostInfo",

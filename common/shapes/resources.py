@@ -25,8 +25,12 @@ TaskKind = Literal[
     "info",
     "sync_host",
     "sync_vm",
+    "edit",
+    "move",
+    "check",
+    "actions",
 ]
-TaskState = Literal["queued", "running", "done", "failed", "interrupted"]
+TaskState = Literal["queued", "running", "done", "failed", "interrupted", "cancelled"]
 
 
 class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -14,6 +14,19 @@ values (:id, :uri, 'connected', now())
 on conflict (id) do nothing
 returning db_id;
 
+-- name: move
+-- The host at its new address, which a worker has just read; one that a user has
+-- disconnected stays so.
+update hosts set
+    uri = :uri,
+    state = case when state = 'disabled' then state else 'connected' end,
+    state_since = now(),
+    error = null,
+    next_retry_at = null,
+    revision = revision + 1
+where id = :id
+returning db_id;
+
 -- name: remove
 delete from hosts where id = :id returning *;
 

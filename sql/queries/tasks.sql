@@ -1,9 +1,11 @@
 -- name: add
 -- A unique violation names what is busy.
-insert into tasks (id, kind, lane, host_id, vm_uuid, vm_name, uri, requested_by, request_id)
+insert into tasks (
+    id, kind, lane, host_id, vm_uuid, vm_name, uri, params, requested_by, request_id
+)
 values (
     :id, :kind, :lane, :host_id, :vm_uuid::uuid, :vm_name::text, :uri::text,
-    :requested_by, :request_id::text
+    :params::jsonb, :requested_by, :request_id::text
 )
 on conflict do nothing
 returning id;
@@ -49,7 +51,7 @@ update tasks t set
     process_id = :process_id, worker = :process_id
 where t.id = (
     select id from tasks
-    where host_id = :host_id and lane = :lane and state = 'queued'
+    where host_id = :host_id and lane = :lane and state = 'queued' and not held
     order by id
     for update skip locked
     limit 1
@@ -84,14 +86,14 @@ returning id;
 update tasks set
     state = 'failed', ended_at = now(), problem = :problem, process_id = null
 where host_id = :host_id and state in ('queued', 'running')
-returning id;
+returning id, parent_id;
 
 -- name: ring_stranded
 -- Queued tasks whose bell nobody heard. One row is rung by one monitor.
 update tasks set rung_at = now()
 where id in (
     select id from tasks
-    where state = 'queued' and rung_at < now() - make_interval(secs => :after_s)
+    where state = 'queued' and not held and rung_at < now() - make_interval(secs => :after_s)
     order by rung_at
     for update skip locked
     limit 1000
@@ -107,7 +109,7 @@ where id in (
     from (
         select t.*, case when t.lane = 'power' then t.id end as look from tasks t
     ) t
-    where state = 'running' and process_id is null
+    where state = 'running' and process_id is null and lane <> 'fleet'
         and kind not in ('reboot', 'reset') and attempts < :max_attempts
         and not exists (
             select from tasks q
@@ -124,12 +126,13 @@ returning id;
 -- Tasks of dead workers that must not be done a second time.
 update tasks set
     state = 'interrupted', ended_at = now(), problem = :problem
-where state = 'running' and process_id is null
+where state = 'running' and process_id is null and lane <> 'fleet'
     and (kind in ('reboot', 'reset') or attempts >= :max_attempts)
-returning id, host_id, vm_uuid, vm_name;
+returning id, kind, host_id, vm_uuid, vm_name, parent_id;
 
 -- name: prune
 delete from tasks
 where ended_at < now() - case
     when kind in ('sync_host', 'sync_vm', 'info') then interval '1 hour'
-    else interval '30 days' end;
+    else interval '30 days' end
+    and not exists (select from idempotency_keys k where k.task_id = tasks.id);

@@ -17,9 +17,11 @@ INFO = {"hostname": "kvm-1", "cpu": 8, "memory": 16777216000, "cores": 4, "threa
 
 
 def connects(rows: Rows) -> Callable[[dict[str, Any]], object]:
-    return lambda task: (
-        rows.run(sql.hosts.add, id=task["host_id"], uri=task["uri"]) and None
-    )
+    def connect(task: dict[str, Any]) -> object:
+        rows.run(sql.hosts.add, id=task["host_id"], uri=task["uri"])
+        return rows.run(sql.hosts.get, id=task["host_id"])[0]
+
+    return connect
 
 
 def test_an_added_host_is_answered_and_listed(

@@ -1,0 +1,64 @@
+"""Tasks about a host itself: it is added, or goes on at another address."""
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from common import bus
+from common.changes import Change, Changes
+from common.db import sql
+from common.errors import HostIdTaken, HostRemoved
+from common.shapes import Host, TaskKind
+from workers.claimed import Claimed, end
+from workers.connections import Connections
+from workers.sync import HostSeen, Sync
+
+
+class _DbId(Struct):
+    db_id: int
+
+
+class HostWork:
+    """Each takes the claimed task, and ends it together with what it writes."""
+
+    def __init__(self, changes: Changes, connections: Connections, sync: Sync) -> None:
+        self._changes = changes
+        self._connections = connections
+        self._sync = sync
+        self.kinds: dict[TaskKind, Callable[[Claimed], object]] = {
+            "connect": self.connect,
+            "move": self.move,
+        }
+
+    def connect(self, task: Claimed) -> None:
+        """Read a new host, and only then store it with all its VMs."""
+        seen = self._read(task)
+        with self._changes.begin() as change:
+            added = change.one(sql.hosts.add, _DbId, id=task.host_id, uri=task.uri)
+            if added is None:
+                raise HostIdTaken(f"There is a host {task.host_id} already.")
+            self._write(change, task, added.db_id, seen)
+
+    def move(self, task: Claimed) -> None:
+        """Read a host at its new address, and only then store that."""
+        seen = self._read(task)
+        with self._changes.begin() as change:
+            moved = change.one(sql.hosts.move, _DbId, id=task.host_id, uri=task.uri)
+            if moved is None:
+                raise HostRemoved(f"The host {task.host_id} was removed.")
+            self._write(change, task, moved.db_id, seen)
+
+    def _read(self, task: Claimed) -> HostSeen:
+        assert task.uri
+        connection = self._connections.open(task.uri, task.host_id)
+        try:
+            return self._sync.read_host(connection, 0)
+        finally:
+            connection.close()
+
+    def _write(
+        self, change: Change, task: Claimed, host_db_id: int, seen: HostSeen
+    ) -> None:
+        self._sync.write_host(change, task.host_id, host_db_id, seen)
+        change.publish(*bus.hosts_changed(task.host_id))
+        end(change, task, change.one(sql.hosts.get, Host, id=task.host_id))
