@@ -126,7 +126,6 @@ class _Now(NamedTuple):
     hosts: dict[str, Host]
     vms: dict[tuple[str, UUID], Vm]
     tasks: dict[UUID, Task]
-    all_vms: dict[str, list[Vm]]
 
 
 ALL_TOPICS: Final[tuple[Topic, ...]] = ("hosts", "vms", "tasks")
@@ -227,22 +226,19 @@ class News:
         asked: dict[Topic, list[Mention]] = defaultdict(list)
         for mention in mentions:
             asked[mention.topic].append(mention)
-        now = _Now({}, {}, {}, {})
+        now = _Now({}, {}, {})
         if of := asked["hosts"]:
             ids = [m.host_id for m in of]
             for host in await self._rows.all(sql.news.hosts, Host, ids=ids):
                 now.hosts[host.id] = host
-        if of := [m for m in asked["vms"] if m.resource]:
+        if of := asked["vms"]:
             named = {
+                "whole_hosts": [m.host_id for m in of if not m.resource],
                 "host_ids": [m.host_id for m in of],
                 "uuids": [m.resource for m in of],
             }
             for vm in await self._rows.all(sql.news.vms, Vm, **named):
                 now.vms[vm.host_id, vm.uuid] = vm
-        for host_id in {m.host_id for m in asked["vms"] if not m.resource}:
-            now.all_vms[host_id] = await self._rows.all(
-                sql.vms.list, Vm, host_id=host_id, after=None, limit=None
-            )
         if of := asked["tasks"]:
             resources = [m.resource for m in of]
             for task in await self._rows.all(sql.news.tasks, Task, ids=resources):
@@ -261,7 +257,7 @@ def _frames(now: _Now, mention: Mention, before: Place) -> list[Frame]:
             else:
                 frames.append(HostRemoved(HostIdentity(host_id), told))
         case Mention("vms", host_id, None):
-            vms = now.all_vms[host_id]
+            vms = [vm for vm in now.vms.values() if vm.host_id == host_id]
             frames += [VmUpdated(vm, before.cursor()) for vm in vms[:-1]]
             frames += [VmUpdated(vm, told) for vm in vms[-1:]]
         case Mention("vms", host_id, UUID() as uuid):

@@ -5,13 +5,13 @@ is careless: transactions of random length that overlap, that are rolled back, t
 no bell. Postgres and Redis may go and come back.
 """
 
-import contextlib
 import random
 import sys
 import threading
 import time
 from uuid import UUID, uuid4, uuid5
 
+import psycopg
 from msgspec import Struct
 from psycopg.types.json import Jsonb
 
@@ -50,8 +50,12 @@ class Writer(threading.Thread):
 
     def run(self) -> None:
         while True:
-            with contextlib.suppress(StoreUnavailable, _RolledBack):
+            try:
                 self._write()
+            except (StoreUnavailable, _RolledBack):
+                pass
+            except psycopg.Error as error:
+                sys.stderr.write(f"{error}\n")
             time.sleep(self._random.uniform(0, 0.02))
 
     def _write(self) -> None:
@@ -80,8 +84,9 @@ class Writer(threading.Thread):
 
     def _host(self, change: Change, host_id: str) -> int:
         change.run(sql.hosts.add, id=host_id, uri=f"test+tcp://{host_id}/default")
-        [found] = change.all(_HOST, _DbId, id=host_id)
-        return found.db_id
+        if found := change.one(_HOST, _DbId, id=host_id):
+            return found.db_id
+        raise _RolledBack  # Somebody has just removed it.
 
     def _look(self, change: Change, host_id: str) -> dict[str, int]:
         host = self._host(change, host_id)
@@ -144,17 +149,11 @@ class Writer(threading.Thread):
     def _add_a_task(self, change: Change, host_id: str) -> None:
         name = self._random.choice(NAMES)
         change.run(
-            sql.tasks.add,
+            _ASK,
             id=uuid4(),
-            kind="start",
-            lane="power",
             host_id=host_id,
-            vm_uuid=uuid_of(host_id, name),
-            vm_name=name,
-            uri=None,
-            requested_by=self._random.choice(("api", "monitor")),
-            request_id=None,
-            traceparent=None,
+            uuid=uuid_of(host_id, name),
+            by=self._random.choice(("api", "monitor")),
         )
 
     def _claim_and_end_tasks(self, change: Change, host_id: str) -> None:
@@ -186,6 +185,14 @@ _HOST = Query(
 )
 _CARELESS = Query(
     "test.careless", "update vms set title = %(title)s where uuid = %(uuid)s"
+)
+_ASK = Query(
+    "test.ask",
+    """
+    insert into tasks (id, kind, lane, host_id, vm_uuid, requested_by)
+    values (%(id)s, 'start', 'power', %(host_id)s, %(uuid)s, %(by)s)
+    on conflict do nothing
+    """,
 )
 _FLIP = Query("test.flip", "update hosts set state = %(state)s where id = %(id)s")
 
