@@ -255,8 +255,8 @@ class Sync:
 
 def ask_look(
     change: Change, kind: TaskKind, host_id: str, vm_uuid: UUID | None = None
-) -> None:
-    """Queue a sync, or join the one that is queued already."""
+) -> UUID:
+    """Queue a sync, or join the one that is queued already; the task's id."""
     asked = change.one(
         sql.tasks.join_look,
         _Id,
@@ -270,6 +270,7 @@ def ask_look(
     )
     assert asked, "the upsert returns a row whatever happens"
     change.ring([asked.id])
+    return asked.id
 
 
 def _hash(xml: str) -> bytes:

@@ -145,7 +145,7 @@ class Watch:
             if time.monotonic() >= sweep_at:
                 untold = True
                 sweep_at = time.monotonic() + self._sweep_interval_s
-            untold = not self._hand_on(untold, {e.uuid for e in seen if e.uuid})
+            untold = not self._hand_on(untold, seen)
             seen = self._gather(
                 _AGAIN_S if untold else self._probe_interval_s,
                 _GATHER_IN_STORM_S if seen else _GATHER_S,
@@ -155,8 +155,9 @@ class Watch:
             if not seen and not connection.is_alive():
                 raise HostUnreachable("The host no longer answers.")
 
-    def _hand_on(self, all_is_news: object, uuids: set[str]) -> bool:
+    def _hand_on(self, all_is_news: object, seen: list[Event]) -> bool:
         """Have looked at what changed; False if the database is away."""
+        uuids = {event.uuid for event in seen if event.uuid}
         try:
             if all_is_news or len(uuids) > _STORM:
                 self._tell("connected")
@@ -164,8 +165,12 @@ class Watch:
                     ask_look(change, "sync_host", self.host.id)
             elif uuids:
                 with self._changes.begin() as change:
-                    for uuid in uuids:
+                    looks = [
                         ask_look(change, "sync_vm", self.host.id, UUID(uuid))
+                        for uuid in uuids
+                    ]
+                    age_s = time.monotonic() - min(event.at_s for event in seen)
+                    change.run(sql.metrics.noticed, ids=looks, age_s=age_s)
         except StoreUnavailable:
             # What could not be told is made up for by a look at everything.
             return False

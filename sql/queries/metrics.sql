@@ -46,6 +46,11 @@ select db_id, now() - make_interval(secs => :age_s), :vms::json from hosts where
 on conflict (host_db_id) do update set
     sampled_at = excluded.sampled_at, vms = excluded.vms;
 
+-- name: noticed
+-- A look is as old as the event that it is for, which was gathered with others first.
+update tasks set created_at = least(created_at, now() - make_interval(secs => :age_s))
+where id = any(:ids::uuid[]) and state = 'queued';
+
 -- name: trace
 -- The message carries the task's id alone; its trace waits in the row.
 update tasks set traceparent = coalesce(traceparent, :traceparent)

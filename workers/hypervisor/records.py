@@ -1,5 +1,6 @@
 """What the hypervisor says, in plain shapes: nothing of libvirt's own gets out."""
 
+import time
 from dataclasses import dataclass, field
 from enum import IntFlag
 
@@ -127,9 +128,11 @@ class Event:
 
     ``kind`` is one of ``lifecycle``, ``reboot``, ``device-added``, … or ``closed``
     when the connection is gone (then ``uuid`` is None and nothing more follows).
-    ``detail`` is libvirt's number for the lifecycle event or the close reason.
+    ``detail`` is libvirt's number for the lifecycle event or the close reason;
+    ``at_s`` is this process's clock when libvirt told.
     """
 
     kind: str
     uuid: str | None
     detail: int = 0
+    at_s: float = field(default_factory=time.monotonic, compare=False)
