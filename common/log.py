@@ -1,6 +1,7 @@
 """How logs look. One line at the door: what, which id, how long."""
 
 import logging
+import re
 import sys
 import threading
 import time
@@ -29,15 +30,16 @@ def configure(settings: Settings, process: str) -> None:
         structlog.processors.format_exc_info,
     ]
     if settings.log_format == "json":
-        renderer: Any = structlog.processors.JSONRenderer()
+        renderers: list[Any] = [structlog.processors.JSONRenderer()]
     else:
-        renderer = structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)
+        people = structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)
+        renderers = [_make_visible, people]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                renderer,
+                *renderers,
             ],
             foreign_pre_chain=shared,
         )
@@ -53,6 +55,24 @@ def configure(settings: Settings, process: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+# Also what ends a line or turns it around in the eyes of Unicode.
+_CONTROL: Final = re.compile("[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+def _make_visible(_logger: object, _method: str, line: Any) -> Any:
+    """Let nobody's name or message move the reader's cursor or forge a line."""
+    visible = {k: _visible(v) if isinstance(v, str) else v for k, v in line.items()}
+    if traceback := line.get("exception"):
+        visible["exception"] = "\n".join(
+            f"  {_visible(words)}" for words in traceback.split("\n")
+        )
+    return visible
+
+
+def _visible(text: str) -> str:
+    return _CONTROL.sub(lambda c: c[0].encode("unicode_escape").decode(), text)
 
 
 def logger() -> structlog.stdlib.BoundLogger:

@@ -20,10 +20,12 @@ group by p.id
 order by p.kind, p.machine, p.pid;
 
 -- name: queue
--- Tasks that are not done, and how long the oldest has waited to begin.
+-- Tasks that are not done, and how long the oldest has waited for a worker. One that is
+-- held waits for its own kind, not for a worker.
 select lane, count(*) filter (where state = 'queued')::int as queued,
     count(*) filter (where state = 'running')::int as running,
-    coalesce(extract(epoch from now() - min(created_at) filter (where state = 'queued')), 0)
+    coalesce(extract(epoch from now() - min(created_at)
+        filter (where state = 'queued' and not held)), 0)
         ::float8 as oldest_s
 from tasks where state in ('queued', 'running')
 group by lane;
