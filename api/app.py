@@ -14,7 +14,9 @@ import msgspec
 import structlog
 
 from api import docs, problems
+from api.etags import ETags
 from api.health import HealthCheck
+from api.host_links import HostConnect, HostDisconnect, HostSync
 from api.hosts import HostInformation, Hosts, OneHost
 from api.idempotency import ExactlyOnce
 from api.inventory import Inventory
@@ -65,10 +67,13 @@ class Web:
         vm = f"{host}/vms/{{vm:segment}}"
         ROUTES: dict[str, object] = {
             "/api/hosts": Hosts(rows, inventory, outcomes, policy),
-            host: OneHost(changes, inventory),
+            host: OneHost(changes, inventory, outcomes, policy),
+            f"{host}/connect": HostConnect(changes),
+            f"{host}/disconnect": HostDisconnect(changes),
+            f"{host}/sync": HostSync(inventory, outcomes),
             f"{host}/info": HostInformation(inventory, outcomes),
             f"{host}/vms": HostVms(rows, inventory),
-            vm: OneVm(inventory),
+            vm: OneVm(inventory, outcomes),
             f"{vm}/hardware": VmHardwares(rows, inventory, outcomes),
             f"{vm}/action": VmAction(inventory, outcomes),
             "/api/vms": Vms(rows),
@@ -125,7 +130,7 @@ class Web:
 
 def _app(lifespan: Web, cursors: CursorHeader, once: ExactlyOnce) -> App:
     app: App = falcon.asgi.App(
-        middleware=[Measures(), RequestIds(), lifespan, cursors, once],
+        middleware=[Measures(), RequestIds(), lifespan, cursors, once, ETags()],
         request_type=Request,
     )
     app.req_options.strip_url_path_trailing_slash = True

@@ -4,6 +4,7 @@ import falcon.asgi
 import msgspec
 
 from api.contract import contract
+from api.etags import unless_changed
 from api.http import body, query
 from api.idempotency import Answered, claim
 from api.inventory import Inventory
@@ -20,7 +21,7 @@ from common.errors import (
     UriNotAllowed,
     problem_of,
 )
-from common.shapes import AddHost, Host, HostInfo, Task
+from common.shapes import AddHost, Host, HostInfo, MoveHost, Task
 from common.shapes.parameters import Paging
 from common.shapes.resources import HostId
 
@@ -84,23 +85,53 @@ def _being_added(task: Task | None) -> HostIdTaken:
 class OneHost:
     """One host."""
 
-    def __init__(self, changes: AsyncChanges, inventory: Inventory) -> None:
+    def __init__(
+        self,
+        changes: AsyncChanges,
+        inventory: Inventory,
+        outcomes: Outcomes,
+        policy: uri.UriPolicy,
+    ) -> None:
         self._changes = changes
         self._inventory = inventory
+        self._outcomes = outcomes
+        self._policy = policy
 
     @contract("Look at a host", answers={200: Host})
     async def on_get(self, req: Request, resp: Response, host_id: str) -> None:
         resp.media = await self._inventory.host(host_id)
 
-    @contract("Remove a host", answers={204: None})
+    @contract(
+        "Move a host to another URI",
+        answers={200: Host},
+        body=MoveHost,
+        waits=True,
+        conditional=True,
+        problems=(HostIdTaken, UriNotAllowed, ConnectionFailed),
+    )
+    async def on_patch(self, req: Request, resp: Response, host_id: str) -> None:
+        """Have a worker connect to the host at its new address and read it; if that
+        fails, all stays as it was."""
+        new = await body(req, MoveHost)
+        address = uri.parse(new.uri, self._policy)
+
+        async def is_the_same(change: AsyncChange) -> None:
+            unless_changed(req, await _host(change, host_id))
+
+        await self._inventory.host(host_id)
+        order = Order("move", "power", host_id, uri=str(address))
+        task = await self._outcomes.of_new(req, order, _being_added, is_the_same)
+        answer(resp, req, task)
+
+    @contract("Remove a host", answers={204: None}, conditional=True)
     async def on_delete(self, req: Request, resp: Response, host_id: str) -> None:
         """Remove the row; the monitor that owns it lets the connection go."""
         removal = HostRemoved(f"The host {host_id} was removed.")
         problem = msgspec.json.encode(problem_of(removal)).decode()
         async with self._changes.begin() as change:
             await claim(change, req, answer=Answered(204))
-            if not await change.run(sql.hosts.remove, id=host_id):
-                raise UnknownHost(f"There is no host {host_id}.")
+            unless_changed(req, await _host(change, host_id))
+            await change.run(sql.hosts.remove, id=host_id)
             ended = await change.all(
                 sql.tasks.end_of_host, TaskId, host_id=host_id, problem=problem
             )
@@ -109,6 +140,14 @@ class OneHost:
                 *(bus.task_ended(end) for task in ended for end in task.ends())
             )
         resp.status = 204
+
+
+async def _host(change: AsyncChange, host_id: str) -> Host:
+    """The host, which nobody else can change meanwhile."""
+    host = await change.one(sql.hosts.hold, Host, id=host_id)
+    if host is None:
+        raise UnknownHost(f"There is no host {host_id}; GET /api/hosts lists them.")
+    return host
 
 
 class HostInformation:

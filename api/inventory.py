@@ -46,6 +46,8 @@ class Inventory:
 def _refuse_when_down(host: Host) -> None:
     if host.state in DOWN:
         why = f": {host.error.detail}" if host.error else "."
+        if host.state == "disabled":
+            why = f"; POST /api/hosts/{host.id}/connect uses it again."
         raise HostUnreachable(f"The host {host.id} is {host.state}{why}")
 
 

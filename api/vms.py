@@ -8,20 +8,23 @@ from msgspec import Meta, Struct
 
 from api.contract import OF_A_TASK, PREFER, contract
 from api.ended import UNFINISHED
+from api.etags import unless_changed
 from api.http import body, query
 from api.inventory import Inventory
-from api.outcome import Order, Outcomes, answer
+from api.outcome import Check, Order, Outcomes, answer
 from api.pages import beyond, page, position
 from api.problems import TaskFailed
+from common.changes import AsyncChange
 from common.db import AsyncReader, sql
 from common.errors import (
     HostTimeout,
     HostUnreachable,
+    InvalidRequest,
     UnknownVm,
     VmBusy,
     WrongState,
 )
-from common.shapes import Action, Task, Vm, VmHardware
+from common.shapes import Action, EditVm, Task, Vm, VmHardware
 from common.shapes.parameters import Paging, VmSearch
 
 DbId = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -86,12 +89,34 @@ def _having(devices: str, facts: dict[str, Any]) -> str:
 class OneVm:
     """One VM, from Postgres alone."""
 
-    def __init__(self, inventory: Inventory) -> None:
+    def __init__(self, inventory: Inventory, outcomes: Outcomes) -> None:
         self._inventory = inventory
+        self._outcomes = outcomes
 
     @contract("Look at a VM", answers={200: Vm})
     async def on_get(self, req: Request, resp: Response, host_id: str, vm: str) -> None:
         resp.media = await self._inventory.vm(host_id, vm)
+
+    @contract(
+        "Edit a VM: autostart, title, description",
+        answers={200: Vm},
+        body=EditVm,
+        waits=True,
+        conditional=True,
+        problems=(VmBusy, WrongState),
+    )
+    async def on_patch(
+        self, req: Request, resp: Response, host_id: str, vm: str
+    ) -> None:
+        """Answer with the VM when libvirt has done it."""
+        wanted = await body(req, EditVm)
+        if wanted == EditVm():
+            raise InvalidRequest("Nothing to edit was named.", at="$")
+        seen = await self._inventory.vm(host_id, vm)
+        await self._inventory.reachable_host_of(seen)
+        order = Order("edit", "power", host_id, seen.uuid, seen.name, params=wanted)
+        check = _unless_changed(req, seen)
+        answer(resp, req, await self._outcomes.of_new(req, order, _busy, check))
 
 
 class _Kept(Struct, frozen=True):
@@ -165,8 +190,20 @@ class VmAction:
         seen = await self._inventory.vm(host_id, vm)
         await self._inventory.reachable_host_of(seen)
         order = Order(wanted.action, "power", host_id, seen.uuid, seen.name)
-        task = await self._outcomes.of_new(req, order, _busy)
+        check = _unless_changed(req, seen)
+        task = await self._outcomes.of_new(req, order, _busy, check)
         answer(resp, req, task)
+
+
+def _unless_changed(req: Request, seen: Vm) -> Check:
+    """Look at ``If-Match`` when nobody else may act on the VM any more."""
+
+    async def check(change: AsyncChange) -> None:
+        where = {"host_id": seen.host_id, "vm": None, "uuid": seen.uuid}
+        now = await change.one(sql.vms.get, Vm, **where)
+        unless_changed(req, now or seen)
+
+    return check
 
 
 def _busy(task: Task | None) -> VmBusy:

@@ -12,8 +12,9 @@ from typing import Final, TypeVar, get_args
 from uuid import UUID
 
 import dramatiq
+import msgspec
 import structlog
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from common import bus
 from common.changes import Changes
@@ -27,7 +28,7 @@ from common.errors import (
     problem_of,
 )
 from common.queue import ACTOR, QUEUE, WakeBroker
-from common.shapes import HostInfo, PowerAction, Problem, TaskKind
+from common.shapes import EditVm, HostInfo, PowerAction, Problem, TaskKind, Vm
 from workers import measured
 from workers.claimed import Claimed, end
 from workers.connections import ConnectionKey, Connections
@@ -84,6 +85,7 @@ class Work:
         self.kinds: dict[TaskKind, Callable[[Claimed], object]] = {
             **dict.fromkeys(get_args(PowerAction), self.power),
             **HostWork(changes, connections, sync).kinds,
+            "edit": self.edit,
             "info": self.info,
             "sync_host": self.sync_host,
             "sync_vm": self.sync_vm,
@@ -106,6 +108,24 @@ class Work:
         assert task.vm_uuid
         with suppress(UnknownVm):
             self._sync.vm(connection, task.host_id, host_db_id, task.vm_uuid)
+
+    def edit(self, task: Claimed) -> Vm:
+        """Change what is asked for, then look at the VM; its row is the result."""
+        connection, host_db_id = self._connection(task)
+        assert task.vm_uuid
+        wanted = msgspec.convert(task.params, EditVm)
+        uuid = str(task.vm_uuid)
+        try:
+            if wanted.title is not UNSET:
+                connection.set_title(uuid, wanted.title)
+            if wanted.description is not UNSET:
+                connection.set_description(uuid, wanted.description)
+            if wanted.autostart is not UNSET:
+                connection.set_autostart(uuid, int(wanted.autostart))
+        finally:
+            if not connection.broken:
+                self._patience.outlast(lambda: self._look(connection, task, host_db_id))
+        return self._sync.row(task.host_id, task.vm_uuid)
 
     def info(self, task: Claimed) -> HostInfo:
         connection, _ = self._connection(task)

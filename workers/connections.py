@@ -76,10 +76,10 @@ class Connections:
                 del self._open[key]
         _close(future)
 
-    def keep_only(self, host_db_ids: set[int]) -> None:
-        """Close the connections to hosts that were removed."""
+    def keep_only(self, in_use: set[tuple[int, str]]) -> None:
+        """Close the connections to hosts that were removed, moved or disabled."""
         with self._lock:
-            gone = [k for k in self._open if k.host_db_id not in host_db_ids]
+            gone = [k for k in self._open if (k.host_db_id, k.uri) not in in_use]
             futures = [self._open.pop(k) for k in gone]
         for key, future in zip(gone, futures, strict=True):
             _close(future)

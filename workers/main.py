@@ -31,8 +31,9 @@ from workers.sync import Sync
 _SHUTDOWN_S: Final = 7.0
 
 
-class _DbId(Struct):
+class _InUse(Struct):
     db_id: int
+    uri: str
 
 
 def main() -> None:
@@ -71,10 +72,10 @@ def main() -> None:
         try:
             presence.beat()
             tasks.let_go()
-            hosts = reader.all(sql.hosts.ids, _DbId)
+            hosts = reader.all(sql.hosts.in_use, _InUse)
         except StoreUnavailable:
             continue
-        connections.keep_only({host.db_id for host in hosts})
+        connections.keep_only({(host.db_id, host.uri) for host in hosts})
 
     publisher.stop()
     worker.stop(timeout=1000)

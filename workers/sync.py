@@ -17,7 +17,7 @@ from common import bus
 from common.changes import Change, Changes
 from common.db import Reader, sql
 from common.errors import BrokenDomain, HostRemoved, UnknownVm
-from common.shapes import TaskKind
+from common.shapes import TaskKind, Vm
 from common.shapes.hardware import Disk
 from workers import domain_xml, rows
 from workers.hypervisor.connection import Connection
@@ -192,6 +192,14 @@ class Sync:
             self._look_at_namesakes(change, host_id, host_db_id, sighting.listed)
             if told:
                 change.publish(bus.vms_changed(host_id))
+
+    def row(self, host_id: str, uuid: UUID) -> Vm:
+        """The VM as it was last seen; raises UnknownVm."""
+        where = {"host_id": host_id, "vm": None, "uuid": uuid}
+        seen = self._reader.one(sql.vms.get, Vm, **where)
+        if seen is None:
+            raise UnknownVm("The VM is gone.")
+        return seen
 
     def _look_at(
         self, connection: Connection, host_db_id: int, uuid: UUID

@@ -1,6 +1,6 @@
 """Every shape that leaves or enters a process: REST, WebSocket, rows."""
 
-from common.shapes.fleet import CheckStep, HostCheck
+from common.shapes.fleet import CheckStep, EditVm, HostCheck, MoveHost
 from common.shapes.frames import (
     ClientFrame,
     DiskStats,
@@ -64,6 +64,7 @@ __all__ = [
     "CheckStep",
     "ClientFrame",
     "DiskStats",
+    "EditVm",
     "ErrorFrame",
     "FrameError",
     "Graphics",
@@ -79,6 +80,7 @@ __all__ = [
     "HostUpdated",
     "HostsChanged",
     "Missed",
+    "MoveHost",
     "NetStats",
     "NewsFrame",
     "PowerAction",

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 
 class CheckStep(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -20,3 +20,30 @@ class HostCheck(Struct, frozen=True, kw_only=True):
     uri: str
     ok: Annotated[bool, Meta(description="Whether the host can be added.")]
     steps: list[CheckStep]
+
+
+Uri = Annotated[str, Meta(min_length=1, max_length=2048)]
+Title = Annotated[
+    str, Meta(max_length=1024, pattern=r"\A[^\x00-\x1f\x7f\ufffe\uffff]*\Z")
+]
+Description = Annotated[
+    str,
+    Meta(max_length=16384, pattern=r"\A[^\x00-\x08\x0b-\x1f\x7f\ufffe\uffff]*\Z"),
+]
+
+
+class MoveHost(Struct, frozen=True, forbid_unknown_fields=True):
+    """The same host at another address."""
+
+    uri: Uri
+
+
+class EditVm(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is left out stays as it is; an empty text takes the old one away.
+
+    What is edited holds for the VM as it runs and for its next start.
+    """
+
+    autostart: bool | UnsetType = UNSET
+    title: Title | UnsetType = UNSET
+    description: Description | UnsetType = UNSET

@@ -7,6 +7,9 @@ limit :limit::int;
 -- name: get
 select * from hosts where id = :id;
 
+-- name: hold
+select * from hosts where id = :id for update;
+
 -- name: add
 -- A host that a worker has just connected to and read.
 insert into hosts (id, uri, state, observed_at)
@@ -47,12 +50,28 @@ update hosts set
     next_retry_at = now() + make_interval(secs => :retry_in_s),
     state_since = case when state = :state then state_since else now() end,
     revision = revision + 1
-where db_id = :db_id
+where db_id = :db_id and state <> 'disabled'
     and exists (
         select from leases
         where leases.host_db_id = hosts.db_id and leases.process_id = :process_id
     )
 returning state_since = now() as changed;
 
--- name: ids
-select db_id from hosts;
+-- name: disable
+-- No row is touched where it is so already.
+update hosts set
+    state = 'disabled', state_since = now(), error = null, next_retry_at = null,
+    revision = revision + 1
+where id = :id and state <> 'disabled';
+
+-- name: let_go
+delete from leases using hosts h where host_db_id = h.db_id and h.id = :id;
+
+-- name: enable
+update hosts set
+    state = 'connecting', state_since = now(), revision = revision + 1
+where id = :id and state = 'disabled';
+
+-- name: in_use
+-- Where workers may keep a connection to.
+select db_id, uri from hosts where state <> 'disabled';

@@ -35,18 +35,19 @@ group by kind;
 -- name: owned
 -- The hosts that this monitor owns.
 select h.* from hosts h join leases l on l.host_db_id = h.db_id
-where l.process_id = :process_id;
+where l.process_id = :process_id and h.state <> 'disabled';
 
 -- name: take_free
 -- Takes hosts that nobody owns, up to this monitor's fair share of all.
 insert into leases (host_db_id, process_id)
 select h.db_id, :process_id from hosts h
-where not exists (select from leases l where l.host_db_id = h.db_id)
+where h.state <> 'disabled'
+    and not exists (select from leases l where l.host_db_id = h.db_id)
 order by h.db_id
 limit greatest(0, (
     select ceil(count(*)::numeric / greatest(1, (
         select count(*) from processes where kind = 'monitor'
-    ))) from hosts
+    ))) from hosts where state <> 'disabled'
 ) - (select count(*) from leases where process_id = :process_id))::int
 on conflict do nothing
 returning host_db_id;
@@ -63,7 +64,7 @@ where host_db_id in (
     ) - (
         select ceil(count(*)::numeric / greatest(1, (
             select count(*) from processes where kind = 'monitor'
-        ))) from hosts
+        ))) from hosts where state <> 'disabled'
     ))::int
 )
 returning host_db_id;

@@ -8,7 +8,7 @@ from typing import Self
 
 from common.errors import HostUnreachable, VirtumancerError
 from common.uri import HostUri
-from workers.hypervisor import power, stats_call
+from workers.hypervisor import edit, power, stats_call
 from workers.hypervisor.domains import Domains
 from workers.hypervisor.link import Link
 from workers.hypervisor.node import host_facts
@@ -145,6 +145,17 @@ class Connection:
         asks the guest.
         """
         power.power(self.link, self._domains, uuid, action)
+
+    def set_title(self, uuid: str, text: str) -> None:
+        """As it runs and for its next start; no text takes the title away."""
+        edit.set_metadata(self.link, self._domains, uuid, "title", text)
+
+    def set_description(self, uuid: str, text: str) -> None:
+        edit.set_metadata(self.link, self._domains, uuid, "description", text)
+
+    def set_autostart(self, uuid: str, on: int) -> None:
+        """Whether the domain starts with its host: 1 or 0."""
+        edit.set_autostart(self.link, self._domains, uuid, on)
 
     def host_facts(self) -> HostFacts:
         """What GET …/info tells."""
