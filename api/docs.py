@@ -14,7 +14,7 @@ import falcon
 import falcon.asgi
 
 from api.asyncapi import asyncapi
-from api.contract import Answer, contract
+from api.contract import CACHE_CONTROL, VARY, Answer, Header, contract
 from api.openapi import Part, Routes, openapi
 from common.catalogue import catalogue
 from common.errors import UnknownPath, UnknownProblem
@@ -30,6 +30,11 @@ POLICY = (
     " frame-ancestors 'none'"
 )
 LIFETIME_S = 3600
+PAGES = (falcon.MEDIA_HTML,)
+SAFE = (
+    Header("Content-Security-Policy", "A page takes nothing from outside.", POLICY),
+    Header("X-Content-Type-Options", "A page is what it says it is.", "nosniff"),
+)
 
 FILES = {
     "swagger-ui.css": "text/css",
@@ -93,7 +98,7 @@ class DocsPage:
 
     @contract(
         "Read the documentation",
-        answers={200: Answer(str, media_type="text/html")},
+        answers={200: Answer(str, headers=SAFE, media_type="text/html")},
         stored=False,
     )
     async def on_get(self, req: Request, resp: Response) -> None:
@@ -105,7 +110,7 @@ class DocsFile:
 
     @contract(
         "Read a file of the documentation page",
-        answers={200: Answer(bytes, media_type="*/*")},
+        answers={200: Answer(bytes, headers=(CACHE_CONTROL,), media_type="*/*")},
         stored=False,
     )
     async def on_get(self, req: Request, resp: Response, file: str) -> None:
@@ -122,7 +127,9 @@ class ProblemTypes:
     """Everything that can go wrong; in a browser as a page."""
 
     @contract(
-        "List the types of problem", answers={200: list[ProblemType]}, stored=False
+        "List the types of problem",
+        answers={200: Answer(list[ProblemType], headers=(VARY, *SAFE), texts=PAGES)},
+        stored=False,
     )
     async def on_get(self, req: Request, resp: Response) -> None:
         types = list(catalogue().values())
@@ -135,7 +142,11 @@ class ProblemTypes:
 class OneProblemType:
     """What a problem means and what to do about it; in a browser as a page."""
 
-    @contract("Look up a type of problem", answers={200: ProblemType}, stored=False)
+    @contract(
+        "Look up a type of problem",
+        answers={200: Answer(ProblemType, headers=(VARY, *SAFE), texts=PAGES)},
+        stored=False,
+    )
     async def on_get(self, req: Request, resp: Response, kind: str) -> None:
         if kind not in catalogue():
             raise UnknownProblem(f"There is no problem of the type {kind}.")
@@ -170,8 +181,7 @@ def _definition(one: ProblemType) -> str:
 
 def _show(resp: Response, title: str, content: str) -> None:
     resp.content_type = HTML
-    resp.set_header("Content-Security-Policy", POLICY)
-    resp.set_header("X-Content-Type-Options", "nosniff")
+    resp.set_headers({header.name: str(header.example) for header in SAFE})
     resp.text = PAGE.format(title=html.escape(title), content=content)
 
 

@@ -214,7 +214,8 @@ def _answer(answer: Answer, examples: list[Part]) -> Part:
         content: Part = {"schema": schema_of(answer.shape)}
         if examples:
             content["examples"] = {"answer": {"value": examples[0]["body"]}}
-        said["content"] = {answer.media_type: content}
+        texts = {name: {"schema": {"type": "string"}} for name in answer.texts}
+        said["content"] = {answer.media_type: content, **texts}
     return said
 
 

@@ -11,6 +11,7 @@ import falcon.asgi
 import msgspec
 import structlog
 
+from api.contract import CURSOR
 from common.errors import (
     HostUnreachable,
     InvalidRequest,
@@ -112,6 +113,8 @@ async def _answer(
         resp.status = problem.status
         resp.content_type = "application/problem+json"
         resp.data = msgspec.json.encode(problem)
+        # Nothing was listed that one could go on from.
+        resp.delete_header(CURSOR.name)
         if retry_after_s is not None:
             resp.set_header("Retry-After", str(retry_after_s))
     if ws is not None:

@@ -12,7 +12,7 @@ from api.asyncapi import asyncapi
 from api.openapi import EXAMPLES, Part, openapi, operations, recorded
 from embedded.libvirtd import Libvirtd
 from embedded.machines import define_machine
-from tests.documents.tour import Host, Record, walk
+from tests.documents.tour import Host, Record, Tour, walk
 from tests.faults.conftest import NewLab
 from tests.lab.hypervisors import behind_our_back
 from tests.lab.web import routes
@@ -20,10 +20,12 @@ from tests.lab.web import routes
 BROKEN = "broken"
 
 
+# What every HTTP server says.
+COMMON = {"connection", "content-length", "content-type", "date", "transfer-encoding"}
+
+
 @pytest.fixture(scope="module")
-def toured(
-    new_lab: NewLab, domains: Libvirtd, request: pytest.FixtureRequest
-) -> list[Record]:
+def toured(new_lab: NewLab, domains: Libvirtd, request: pytest.FixtureRequest) -> Tour:
     """What a tour of real machines saw; recorded if this run is to."""
     folder = domains.folder / "toured"
     with behind_our_back(domains, "qemu") as behind, new_lab() as system:
@@ -31,10 +33,10 @@ def toured(
             define_machine(behind, name, folder)
         (folder / f"{BROKEN}.img").unlink()
         system.start()
-        records = walk(system, Host(domains.uri("qemu", "session"), domains.folder))
+        tour = walk(system, Host(domains.uri("qemu", "session"), domains.folder))
     if request.config.getoption("--record", default=False):
-        record(records, domains.folder)
-    return records
+        record(tour.records, domains.folder)
+    return tour
 
 
 def record(records: list[Record], folder: Path) -> None:
@@ -54,10 +56,10 @@ def shape(value: Any) -> Any:
     return "number" if isinstance(value, int | float) else type(value).__name__
 
 
-def test_the_examples_are_what_is_answered(toured: list[Record]) -> None:
+def test_the_examples_are_what_is_answered(toured: Tour) -> None:
     told = {(r["operation"], r.get("status")): shape(r["body"]) for r in recorded()}
 
-    for record in toured:
+    for record in toured.records:
         key = (record["operation"], record.get("status"))
         assert key in told, "record it: python -m tests.documents"
         assert alike(told[key], shape(record["body"])), key
@@ -76,7 +78,7 @@ def alike(told: Any, seen: Any) -> bool:
     return bool(told == seen)
 
 
-def test_every_answer_and_every_frame_has_an_example(toured: list[Record]) -> None:
+def test_every_answer_and_every_frame_has_an_example(toured: Tour) -> None:
     document = openapi(routes())
     wanted = {
         one.key
@@ -91,6 +93,15 @@ def test_every_answer_and_every_frame_has_an_example(toured: list[Record]) -> No
     assert document["paths"]
     assert wanted - shown == set(), "add them to tests/documents/tour.py and record"
     assert frames - shown == set()
+
+
+def test_every_header_is_in_the_document(toured: Tour) -> None:
+    paths = openapi(routes())["paths"]
+
+    for (operation, status), seen in toured.headers.items():
+        method, path = operation.split()
+        told = paths[path][method.lower()]["responses"][str(status)]["headers"]
+        assert seen - COMMON <= {name.lower() for name in told}, operation
 
 
 def test_every_example_fits_its_schema() -> None:

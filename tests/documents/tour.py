@@ -33,6 +33,7 @@ class Tour:
     def __init__(self, system: System) -> None:
         self._system = system
         self.records: list[Record] = []
+        self.headers: dict[tuple[str, int], set[str]] = {}
 
     def ask(
         self,
@@ -52,6 +53,9 @@ class Tour:
             headers={"Prefer": prefer} if prefer else {},
         )
         assert answer.status_code == status, (operation, answer.text)
+        self.headers.setdefault((operation, status), set()).update(answer.headers)
+        if "json" not in answer.headers.get("content-type", "json"):
+            return answer.text
         body = answer.json() if answer.content else None
         record = {"operation": operation, "status": status, "body": body}
         self.records.append(record | ({"request": json} if json else {}))
@@ -64,7 +68,7 @@ class Tour:
                 self.records.append({"operation": frame["type"], "body": frame})
 
 
-def walk(system: System, host: Host) -> list[Record]:
+def walk(system: System, host: Host) -> Tour:
     tour = Tour(system)
     kvm1 = {"host_id": "kvm1"}
     web = kvm1 | {"vm": "web"}
@@ -105,6 +109,9 @@ def walk(system: System, host: Host) -> list[Record]:
     tour.ask(ACTION, 204, {"action": "destroy"}, **web)
 
     tour.ask("GET /api/health", 200)
+    tour.ask("GET /api/docs", 200)
+    tour.ask("GET /api/docs/{file}", 200, file="swagger-ui-bundle.js")
+    tour.ask("GET /api/docs/{file}", 404, file="none.js")
     tour.ask("GET /api/problems", 200)
     tour.ask("GET /api/problems/{kind}", 200, kind="vm-busy")
     tour.ask("GET /api/problems/{kind}", 404, kind="none")
@@ -112,7 +119,7 @@ def walk(system: System, host: Host) -> list[Record]:
     listener.wait(10, "host-removed")
     sent += _sent_again(listener)
     tour.listen(listener, sent)
-    return tour.records
+    return tour
 
 
 def _sent_again(listener: Listener) -> Iterator[Record]:
