@@ -17,6 +17,7 @@ from msgspec import Meta, Struct
 from common.errors import (
     BodyTooLarge,
     BrokenDomain,
+    Changed,
     HostRemoved,
     HostUnreachable,
     Interrupted,
@@ -84,6 +85,15 @@ IDEMPOTENCY_KEY = Header(
     "8e03978e-40d5-43dd-bc93-6894a57f9324",
     Annotated[str, Meta(pattern=r'\A"?[!#-~]{1,255}"?\Z')],
 )
+ETAG = Header(
+    "ETag", "What was read, for `If-None-Match`.", '"0f1e2d3c4b5a69788796a5b4"'
+)
+IF_NONE_MATCH = Header(
+    "If-None-Match", "Tags of what is known: 304 if that is still so.", ETAG.example
+)
+IF_MATCH = Header(
+    "If-Match", "The `ETag` of what is to be changed: 412 if it has.", ETAG.example
+)
 PREFERENCE_APPLIED = Header(
     "Preference-Applied", "What of `Prefer` was understood.", "wait=10"
 )
@@ -137,13 +147,14 @@ def contract(
     takes: tuple[Header, ...] = (),
     problems: Problems = (),
     waits: bool = False,
+    conditional: bool = False,
     stored: bool = True,
 ) -> Callable[[Responder], Responder]:
     """Promise this of a responder.
 
     ``answers`` gives a shape or an Answer for each status that is no problem. What
     ``waits`` for a task knows the header Prefer, and 202. What is not ``stored`` is
-    answered without the database.
+    answered without the database. What is ``conditional`` knows the header If-Match.
     """
     promised = {
         status: answer if isinstance(answer, Answer) else Answer(answer)
@@ -156,6 +167,9 @@ def contract(
         problems += OF_A_BODY
     if query is not None and issubclass(query, Paging):
         promised[200] = _with(_with(promised[200], LINK), CURSOR)
+    if conditional:
+        takes += (IF_MATCH,)
+        problems += (Changed,)
     if waits:
         takes += (PREFER,)
         problems += OF_A_TASK
@@ -164,18 +178,29 @@ def contract(
 
     def promise(responder: Responder) -> Responder:
         mutates = responder.__name__ in MUTATIONS
+        tagged = not mutates and _is_json(promised.get(200))
+        said = _tagged(promised) if tagged else promised
         responder.contract = Contract(  # type: ignore[attr-defined]
             summary=summary,
             details=responder.__doc__ or "",
-            answers=dict(sorted(promised.items())),
+            answers=dict(sorted(said.items())),
             problems=problems + OF_A_KEY * mutates,
             body=body,
             query=query,
-            takes=takes + (IDEMPOTENCY_KEY,) * mutates,
+            takes=takes + (IDEMPOTENCY_KEY,) * mutates + (IF_NONE_MATCH,) * tagged,
         )
         return responder
 
     return promise
+
+
+def _is_json(answer: Answer | None) -> bool:
+    return answer is not None and answer.media_type == JSON
+
+
+def _tagged(promised: Mapping[int, Answer]) -> dict[int, Answer]:
+    same = Answer(None, "It is as `If-None-Match` knows it.", (ETAG,))
+    return {**promised, 200: _with(promised[200], ETAG), 304: same}
 
 
 def contract_of(responder: object) -> Contract | None:
