@@ -3,12 +3,15 @@
 import getpass
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from embedded.processes import family
 
 CONFIG = """\
 ListenAddress 127.0.0.1
@@ -92,9 +95,16 @@ class Sshd:
         ):
             try:
                 self._wait(process)
+                self._listener = process.pid
                 yield self
             finally:
                 process.terminate()
+
+    def end_sessions(self) -> None:
+        """Cut every login; the daemon itself goes on."""
+        for pid in family(self._listener):
+            if pid != self._listener:
+                os.kill(pid, signal.SIGKILL)
 
     def _wait(self, process: "subprocess.Popen[bytes]") -> None:
         deadline = time.monotonic() + 10

@@ -1,0 +1,130 @@
+"""Clients and web processes that go, or do not take what they asked for."""
+
+import contextlib
+import json
+import resource
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import libvirt
+import redis as redis_client
+from websockets.sync.client import ClientConnection, connect
+
+from embedded.servers import Redis
+from tests.faults.conftest import Hosts, uri
+from tests.lab.hypervisors import define
+from tests.lab.proxy import STATS
+from tests.lab.system import System, Web, eventually
+
+SUBSCRIBERS = 500
+GROWTH_KIB = 64 * 1024
+
+
+def subscription(name: str) -> str:
+    address = {"hostId": "one", "vmName": name}
+    return json.dumps({"type": "subscribe-vm-stats", "payload": address})
+
+
+@contextlib.contextmanager
+def sockets(web: Web, count: int, name: str) -> Iterator[list[ClientConnection]]:
+    """So many sockets that have subscribed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
+    address = web.url.replace("http", "ws") + "/ws"
+
+    def open_one(_: int) -> ClientConnection:
+        opened = stack.enter_context(
+            connect(address, open_timeout=30, ping_interval=None, close_timeout=1)
+        )
+        opened.send(subscription(name))
+        return opened
+
+    with contextlib.ExitStack() as stack:
+        with ThreadPoolExecutor(16) as threads:
+            opened = list(threads.map(open_one, range(count)))
+        yield opened
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def watchers(redis: Redis, name: str) -> int:
+    """Web processes that listen to the stats of a VM."""
+    with redis_client.Redis.from_url(redis.url) as client:
+        [(_, count)] = client.pubsub_numsub(f"virtumancer:stats:one/{name}")
+        return int(count)
+
+
+def test_a_killed_webs_500_subscribers_cost_nothing_and_nobody_else_notices(
+    lab: System, behind: libvirt.virConnect, hosts: Hosts, redis: Redis
+) -> None:
+    for name in ("watched", "crowd"):
+        behind.lookupByUUIDString(define(behind, name)).create()
+    lab.start(webs=2)
+    [host] = hosts(1)
+    lab.add_host("one", uri(host))
+    stays, victim = lab.webs
+    listener = lab.listen(stays)
+    listener.subscribe("one", "watched")
+    listener.wait(5, "vm-stats-updated", vmName="watched")
+
+    with sockets(victim, SUBSCRIBERS, "crowd"):
+        eventually(lambda: watchers(redis, "crowd") == 1, 20)
+        polled = host.calls[STATS]
+        eventually(lambda: host.calls[STATS] > polled + 1, 10)
+        victim.kill()
+        killed = time.monotonic()
+        eventually(lambda: watchers(redis, "crowd") == 0, 10)
+
+    for _ in range(3):
+        listener.wait(4, "vm-stats-updated", since=time.monotonic(), vmName="watched")
+    listener.unsubscribe("one", "watched")
+    eventually(lambda: watchers(redis, "watched") == 0, 5)
+    # The tick that is under way may still ask; then nobody does.
+    time.sleep(2.5)
+    polled = host.calls[STATS]
+    time.sleep(5)
+    assert host.calls[STATS] == polled
+    assert listener.open
+    assert not listener.since(killed, "error")
+
+
+def test_a_client_that_never_reads_is_closed_and_harms_nobody(
+    lab: System, behind: libvirt.virConnect, hosts: Hosts, redis: Redis
+) -> None:
+    define(behind, "vm")
+    lab.start()
+    lab.add_host("one", uri(hosts(1)[0]))
+    [web] = lab.webs
+    neighbour = lab.listen()
+    channel, frame = (
+        "virtumancer:frames",
+        json.dumps({"type": "vms-changed", "payload": {"hostId": "x" * 60_000}}),
+    )
+    with raw_socket(web) as deaf, redis_client.Redis.from_url(redis.url) as bus:
+        before = web.resident_kib()
+        for _ in range(400):
+            began = time.monotonic()
+            bus.publish(channel, frame)
+            neighbour.wait(2, "vms-changed", since=began)
+        eventually(lambda: web.said("socket closed", code=1013), 30)
+        assert web.resident_kib() - before < GROWTH_KIB
+        assert deaf
+    assert neighbour.open
+
+
+@contextlib.contextmanager
+def raw_socket(web: Web) -> Iterator[socket.socket]:
+    """A WebSocket whose client asked for it and then reads no more."""
+    host, _, port = web.url.removeprefix("http://").partition(":")
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect((host, int(port)))
+        client.sendall(
+            b"GET /ws HTTP/1.1\r\nHost: " + f"{host}:{port}".encode() + b"\r\n"
+            b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            b"Sec-WebSocket-Version: 13\r\n\r\n"
+        )
+        assert b"101" in client.recv(64)
+        yield client
