@@ -128,6 +128,8 @@ def _operation(one: Operation) -> Part:
     }
     if promise.body:
         content: Part = {"schema": schema_of(promise.body)}
+        if one.method == "patch":
+            content["schema"]["minProperties"] = 1
         answered = [e for e in _examples(one) if "request" in e and e["status"] < 300]
         if examples := [e["request"] for e in answered]:
             content["examples"] = {

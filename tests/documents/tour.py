@@ -95,6 +95,9 @@ def walk(system: System, host: Host) -> Tour:
     tour.ask("GET /api/vms", 200, query="?name=web")
     tour.ask("GET /api/vms", 400, query="?state=on")
 
+    told = {"title": "The web server", "autostart": True}
+    tour.ask("PATCH /api/hosts/{host_id}/vms/{vm}", 200, told, **web)
+
     tour.ask(ACTION, 409, {"action": "reset"}, **web)
     tour.ask(ACTION, 500, {"action": "start"}, host_id="kvm1", vm="broken")
     for frame in sent[1:]:
@@ -108,6 +111,11 @@ def walk(system: System, host: Host) -> Tour:
     listener.wait(10, "error")
     tour.ask(ACTION, 204, {"action": "destroy"}, **web)
 
+    tour.ask("POST /api/hosts/{host_id}/sync", 204, **kvm1)
+    tour.ask("PATCH /api/hosts/{host_id}", 200, {"uri": host.uri}, **kvm1)
+    tour.ask("POST /api/hosts/{host_id}/disconnect", 200, **kvm1)
+    tour.ask("GET /api/hosts/{host_id}/info", 503, **kvm1)
+    tour.ask("POST /api/hosts/{host_id}/connect", 200, **kvm1)
     tour.ask("GET /api/health", 200)
     tour.ask("GET /api/docs", 200)
     tour.ask("GET /api/docs/{file}", 200, file="swagger-ui-bundle.js")
