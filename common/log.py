@@ -49,6 +49,8 @@ def configure(settings: Settings, process: str) -> None:
     root.setLevel(settings.log_level.upper())
     # The pool repeats each failed attempt; what it means is told once, by us.
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+    # A socket whose client is gone cannot be closed in order; that it closed is told.
+    logging.getLogger("falcon").setLevel(logging.ERROR)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
