@@ -4,6 +4,8 @@ Where to, how much and under which name is told by its own variables:
 https://opentelemetry.io/docs/languages/sdk-configuration/
 """
 
+import atexit
+import threading
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
@@ -27,6 +29,7 @@ _KINDS: Final = {
 }
 _PARENT: Final = TraceContextTextMapPropagator()
 _HEADER: Final = "traceparent"
+_LEAVE_S: Final = 1.0
 
 
 class Telemetry:
@@ -35,11 +38,13 @@ class Telemetry:
     def __init__(self, exporter: str, process: str) -> None:
         named = Resource({SERVICE_NAME: f"virtumancer-{process}"})
         provider = TracerProvider(
+            shutdown_on_exit=False,
             resource=Resource.create()
             .merge(named)
-            .merge(OTELResourceDetector().detect())
+            .merge(OTELResourceDetector().detect()),
         )
         provider.add_span_processor(BatchSpanProcessor(_exporter(exporter)))
+        _leave_soon(provider)
         self._tracer = provider.get_tracer("virtumancer")
 
     def traceparent(self) -> str | None:
@@ -67,6 +72,24 @@ class Telemetry:
         span = trace.get_current_span()
         span.update_name(name)
         span.set_attributes(attributes)
+
+
+def _leave_soon(provider: TracerProvider) -> None:
+    """Have what is left sent at the end, but let no absent collector hold us up."""
+    going, gone = threading.Event(), threading.Event()
+
+    def send() -> None:
+        going.wait()
+        provider.shutdown()
+        gone.set()
+
+    def leave() -> None:
+        going.set()
+        gone.wait(_LEAVE_S)
+
+    # An interpreter that ends starts no thread any more.
+    threading.Thread(target=send, name="traces' end", daemon=True).start()
+    atexit.register(leave)
 
 
 def _exporter(name: str) -> SpanExporter:
