@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
@@ -154,7 +155,7 @@ async def test_bookkeeping_is_no_news(ws: ClientConnection, rows: Rows) -> None:
     vm_uuid = rows.vm(host, "a")
     await subscribed(ws, *ALL)
 
-    rows.run(sql.hosts.synced, db_id=host, observation=9)
+    rows.run("update hosts set observation = 9, observed_at = now()")
     rows.run(sql.vms.seen_again, host_db_id=host, uuid=vm_uuid, observation=9)
     update(rows, "a", state=5)
 
@@ -354,6 +355,40 @@ async def test_a_backlog_larger_than_an_outbox_arrives(
         assert len({f["payload"]["uuid"] for f in frames}) == 3000
 
 
+async def test_a_subscriber_that_reads_slowly_is_not_closed(
+    server: WebProcess, rows: Rows
+) -> None:
+    host = rows.host("kvm-1")
+    narrow = socket.socket()
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    narrow.connect(("127.0.0.1", server.port))
+    async with connect(server.ws_url, sock=narrow, max_queue=1) as slow:
+        await subscribed(slow, "vms")
+        many(rows, host, 3000)
+        await asyncio.sleep(0.5)
+        update(rows, "vm-7", state=5)
+
+        last: dict[str, int] = {}
+        while len(last) < 3000 or last["vm-7"] != 5:
+            payload = (await frame(slow))["payload"]
+            last[payload["name"]] = payload["state"]
+
+
+def test_a_bulk_change_is_noted_in_no_time(rows: Rows) -> None:
+    """A trigger keeps its first plan, which was made for one row."""
+    host = rows.host("kvm-1")
+    rows.vm(host, "a")
+    update(rows, "a", state=5)
+    many(rows, host, 3000)
+
+    [plan] = rows.run(
+        "explain (analyze, format json) update vms set revision = revision + 1"
+    )
+
+    spent = {t["Trigger Name"]: t["Time"] for t in plan["QUERY PLAN"][0]["Triggers"]}
+    assert spent["updated"] < 200
+
+
 def many(rows: Rows, host: int, number: int) -> None:
     """So many VMs, in one statement, and the bell."""
     rows.run(
@@ -427,7 +462,7 @@ async def test_subscriptions_outlive_redis(web: Webs, rows: Rows, redis: Any) ->
         await subscribed(ws, "hosts")
         redis.stop()
         try:
-            rows.run(sql.hosts.add, id="kvm-1", uri="test:///x")
+            rows.host("kvm-1")
             told = await frame(ws, 5)
         finally:
             redis.start()

@@ -83,7 +83,7 @@ class Writer(threading.Thread):
                 change.publish(bus.vms_changed(host_id))
 
     def _host(self, change: Change, host_id: str) -> int:
-        change.run(sql.hosts.add, id=host_id, uri=f"test+tcp://{host_id}/default")
+        change.run(_ADD, id=host_id)
         if found := change.one(_HOST, _DbId, id=host_id):
             return found.db_id
         raise _RolledBack  # Somebody has just removed it.
@@ -180,6 +180,14 @@ def uuid_of(host_id: str, name: str) -> UUID:
     return uuid5(UUID(int=0), f"{host_id}/{name}")
 
 
+_ADD = Query(
+    "test.add",
+    """
+    insert into hosts (id, uri, state)
+    values (%(id)s, 'test+tcp://somewhere/default', 'connected')
+    on conflict do nothing
+    """,
+)
 _HOST = Query(
     "test.host", "select db_id from hosts where id = %(id)s for no key update"
 )
