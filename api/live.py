@@ -156,7 +156,7 @@ async def channel_of(inventory: Inventory, address: VmAddress) -> str:
 
 
 class Sockets:
-    """/ws"""
+    """Tells over a WebSocket what changes, and samples of VMs that are asked for."""
 
     def __init__(self, relay: Relay, inventory: Inventory, tail: Tail) -> None:
         self._relay = relay
@@ -192,7 +192,7 @@ class Sockets:
 
 
 class Events:
-    """/api/events"""
+    """Tells the same as server-sent events."""
 
     def __init__(self, relay: Relay, inventory: Inventory, tail: Tail) -> None:
         self._relay = relay

@@ -122,7 +122,7 @@ def _operation(one: Operation) -> Part:
         "operationId": f"{one.method}{name}",
         "tags": [_tag(one)],
         "summary": promise.summary,
-        "description": plain(promise.details or inspect.getdoc(one.resource) or ""),
+        "description": "\n\n".join(filter(None, _words(one))),
         "parameters": [*_in_path(one), *_in_query(promise), *_in_headers(promise)],
         "responses": _responses(one),
     }
@@ -139,6 +139,13 @@ def _operation(one: Operation) -> Part:
         media = {"application/json": content}
         said["requestBody"] = {"required": True, "content": media}
     return said
+
+
+def _words(one: Operation) -> Iterator[str]:
+    """What the code says: the responder or else its resource, and the query."""
+    yield plain(one.promise.details or inspect.getdoc(one.resource) or "")
+    if one.promise.query:
+        yield plain(one.promise.query.__doc__ or "")
 
 
 def _tag(one: Operation) -> str:
