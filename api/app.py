@@ -28,9 +28,10 @@ from api.outcome import Outcomes
 from api.relay import Relay
 from api.routing import Request, RequestIds, Segment
 from api.scrape import Metrics
+from api.search import FleetOverview, Vms
 from api.subscriptions import Tail
 from api.tasks import OneTask, Tasks
-from api.vms import HostVms, OneVm, VmAction, VmHardwares, Vms
+from api.vms import HostVms, OneVm, VmAction, VmHardwares
 from common import bus, measurements, uri
 from common.changes import AsyncChanges
 from common.db import AsyncPool, AsyncReader, make_async_pool
@@ -77,6 +78,7 @@ class Web:
             f"{vm}/hardware": VmHardwares(rows, inventory, outcomes),
             f"{vm}/action": VmAction(inventory, outcomes),
             "/api/vms": Vms(rows),
+            "/api/overview": FleetOverview(rows),
             "/api/tasks": Tasks(rows),
             "/api/tasks/{task_id:segment}": OneTask(outcomes),
             "/api/health": HealthCheck(rows, publisher),

@@ -1,10 +1,10 @@
-"""VMs: of one host, over all hosts, one by name, its hardware, its power."""
+"""VMs: of one host, one by name, its hardware, its power."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import falcon.asgi
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from api.contract import OF_A_TASK, PREFER, contract
 from api.ended import UNFINISHED
@@ -25,10 +25,8 @@ from common.errors import (
     WrongState,
 )
 from common.shapes import Action, EditVm, Task, Vm, VmHardware
-from common.shapes.parameters import Paging, VmSearch
-
-DbId = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-PAGE = 1000
+from common.shapes.parameters import Paging
+from common.shapes.resources import DbId
 
 Request = falcon.asgi.Request
 Response = falcon.asgi.Response
@@ -54,36 +52,6 @@ class HostVms:
         if not found:
             await self._inventory.host(host_id)
         resp.media = page(req, resp, found, asked.limit, lambda vm: vm.db_id)
-
-
-class Vms:
-    """VMs of all hosts: which one has this MAC, this disk, this name?"""
-
-    def __init__(self, rows: AsyncReader) -> None:
-        self._rows = rows
-
-    @contract("Search the VMs of all hosts", answers={200: list[Vm]}, query=VmSearch)
-    async def on_get(self, req: Request, resp: Response) -> None:
-        asked = query(req, VmSearch)
-        limit = asked.limit or PAGE
-        found = await self._rows.all(
-            sql.vms.search,
-            Vm,
-            host=asked.host,
-            name=asked.name,
-            state=asked.state,
-            mac=asked.mac
-            and _having("networks", {"mac": {"address": asked.mac.lower()}}),
-            disk=None if asked.disk is None else _having("disks", {"path": asked.disk}),
-            after=position(asked.cursor, DbId),
-            limit=beyond(limit),
-        )
-        resp.media = page(req, resp, found, limit, lambda vm: vm.db_id)
-
-
-def _having(devices: str, facts: dict[str, Any]) -> str:
-    """The jsonb that a VM's hardware contains if one of its devices is like this."""
-    return msgspec.json.encode({devices: [facts]}).decode()
 
 
 class OneVm:

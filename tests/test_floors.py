@@ -43,6 +43,7 @@ FLOORS = {
             "api.hosts",
             "api.host_links",
             "api.vms",
+            "api.search",
             "api.tasks",
             "api.live",
             "api.health",

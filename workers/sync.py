@@ -21,7 +21,7 @@ from common.shapes import TaskKind, Vm
 from common.shapes.hardware import Disk
 from workers import domain_xml, rows
 from workers.hypervisor.connection import Connection
-from workers.hypervisor.records import ListedDomain
+from workers.hypervisor.records import Capacity, ListedDomain
 from workers.rows import Sighting, Sizes, Uuid
 
 _NEW_ENOUGH_TO_ANALYZE = 200
@@ -71,6 +71,7 @@ class HostSeen(Struct, frozen=True):
     observation: int
     present: list[str]
     changed: list[Sighting]
+    capacity: Capacity
     first_look: bool
 
 
@@ -110,7 +111,9 @@ class Sync:
             sighting = self._sighting(host_db_id, listed, xml, before.get(listed.uuid))
             if sighting:
                 changed.append(sighting)
-        return HostSeen(observation, present, changed, first_look=not before)
+        capacity = connection.capacity()
+        first_look = not before
+        return HostSeen(observation, present, changed, capacity, first_look)
 
     def _sighting(
         self,
@@ -162,7 +165,13 @@ class Sync:
         )
         told += change.all(sql.vms.remove_absent, Uuid, present=seen.present, **where)
         change.run(sql.vms.forget_removed, **where)
-        change.run(sql.hosts.synced, db_id=host_db_id, observation=seen.observation)
+        change.run(
+            sql.hosts.synced,
+            db_id=host_db_id,
+            observation=seen.observation,
+            cpu_count=seen.capacity.cpus,
+            memory_bytes=seen.capacity.memory_bytes,
+        )
         if told:
             change.publish(bus.vms_changed(host_id))
 

@@ -1,6 +1,15 @@
 """Every shape that leaves or enters a process: REST, WebSocket, rows."""
 
-from common.shapes.fleet import CheckStep, EditVm, HostCheck, MoveHost
+from common.shapes.fleet import (
+    Amount,
+    CheckStep,
+    EditVm,
+    HostCheck,
+    HostOverview,
+    MoveHost,
+    Overview,
+    PartialVm,
+)
 from common.shapes.frames import (
     ClientFrame,
     DiskStats,
@@ -61,6 +70,7 @@ from common.shapes.resources import (
 __all__ = [
     "Action",
     "AddHost",
+    "Amount",
     "CheckStep",
     "ClientFrame",
     "DiskStats",
@@ -76,6 +86,7 @@ __all__ = [
     "HostIdentity",
     "HostIds",
     "HostInfo",
+    "HostOverview",
     "HostRemoved",
     "HostUpdated",
     "HostsChanged",
@@ -83,6 +94,8 @@ __all__ = [
     "MoveHost",
     "NetStats",
     "NewsFrame",
+    "Overview",
+    "PartialVm",
     "PowerAction",
     "Problem",
     "ProblemType",

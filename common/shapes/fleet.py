@@ -1,8 +1,11 @@
 """What is asked about the whole fleet, or changed of its hosts and VMs."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, defstruct
+from msgspec.structs import fields
+
+from common.shapes.resources import Vm
 
 
 class CheckStep(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -47,3 +50,44 @@ class EditVm(Struct, frozen=True, forbid_unknown_fields=True):
     autostart: bool | UnsetType = UNSET
     title: Title | UnsetType = UNSET
     description: Description | UnsetType = UNSET
+
+
+class Amount(Struct, frozen=True, kw_only=True):
+    """Of all VMs, of those that are on, and of the host; null if it was never read."""
+
+    given: int
+    active: int
+    there: int | None
+
+
+class HostOverview(Struct, frozen=True, kw_only=True):
+    """``vms_by_state`` has libvirt's virDomainState numbers as its keys."""
+
+    id: str
+    state: str
+    vms: int
+    vms_by_state: dict[str, int]
+    vcpus: Amount
+    memory_bytes: Amount
+
+
+class Overview(Struct, frozen=True, kw_only=True):
+    """The whole fleet in numbers."""
+
+    hosts: int
+    hosts_by_state: dict[str, int]
+    vms: int
+    vms_by_state: dict[str, int]
+    vcpus: Amount
+    memory_bytes: Amount
+    by_host: list[HostOverview]
+
+
+PartialVm: Any = defstruct(
+    "PartialVm",
+    [(field.name, field.type | UnsetType, UNSET) for field in fields(Vm)],
+    frozen=True,
+    kw_only=True,
+    module=__name__,
+    namespace={"__doc__": "A VM, or the fields of it that were asked for."},
+)

@@ -1,6 +1,7 @@
 """What may stand behind the question mark of a URL."""
 
-from typing import Annotated
+from typing import Annotated, Literal
+from uuid import UUID
 
 from msgspec import Meta, Struct
 
@@ -11,6 +12,22 @@ Seconds = Annotated[float, Meta(ge=0, le=300)]
 Mac = Annotated[str, Meta(pattern=r"\A([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}\Z")]
 
 
+VmSort = Literal[
+    "db_id",
+    "-db_id",
+    "name",
+    "-name",
+    "host_id",
+    "-host_id",
+    "state",
+    "-state",
+    "vcpu_count",
+    "-vcpu_count",
+    "memory_bytes",
+    "-memory_bytes",
+]
+
+
 class Paging(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``cursor`` is opaque: it comes out of the Link header of the page before."""
 
@@ -19,13 +36,21 @@ class Paging(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class VmSearch(Paging, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """VMs that fit every filter; ``disk`` is a path or its like, in full."""
+    """VMs that fit every filter; ``disk`` is a path or its like, in full; ``network``
+    a libvirt network, a bridge or a device of the host."""
 
     mac: Mac | None = None
     disk: str | None = None
     name: str | None = None
     state: Annotated[int, Meta(ge=0, le=7)] | None = None
     host: str | None = None
+    network: str | None = None
+    uuid: UUID | None = None
+    q: Annotated[str, Meta(max_length=200)] | None = None
+    sort: VmSort = "db_id"
+    fields: Annotated[str, Meta(description="Of a VM, separated by commas.")] | None = (
+        None
+    )
 
 
 class TaskSearch(Paging, frozen=True, kw_only=True, forbid_unknown_fields=True):

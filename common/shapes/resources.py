@@ -108,6 +108,9 @@ class HostInfo(Struct, frozen=True, kw_only=True):
     libvirt_version: str
 
 
+DbId = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
 class Vm(Struct, frozen=True, kw_only=True):
     """A VM as a list shows it. ``state`` is libvirt's virDomainState number."""
 

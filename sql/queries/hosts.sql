@@ -38,7 +38,11 @@ delete from hosts where id = :id returning *;
 select observation from hosts where db_id = :db_id for no key update;
 
 -- name: synced
-update hosts set observation = :observation, observed_at = now()
+update hosts set
+    observation = :observation,
+    observed_at = now(),
+    cpu_count = coalesce(:cpu_count, cpu_count),
+    memory_bytes = coalesce(:memory_bytes, memory_bytes)
 where db_id = :db_id;
 
 -- name: set_state
@@ -71,6 +75,26 @@ delete from leases using hosts h where host_db_id = h.db_id and h.id = :id;
 update hosts set
     state = 'connecting', state_since = now(), revision = revision + 1
 where id = :id and state = 'disabled';
+
+-- name: overview
+-- What is off, crashed or in no known state has nothing of the host.
+select h.id, h.state, h.cpu_count, h.memory_bytes,
+    coalesce(sum(c.vms), 0)::int as vms,
+    coalesce(jsonb_object_agg(c.state, c.vms) filter (where c.state is not null), '{}')
+        as vms_by_state,
+    coalesce(sum(c.vcpus), 0)::bigint as vcpus,
+    coalesce(sum(c.vcpus) filter (where c.active), 0)::bigint as active_vcpus,
+    coalesce(sum(c.memory), 0)::bigint as vm_memory_bytes,
+    coalesce(sum(c.memory) filter (where c.active), 0)::bigint as active_vm_memory_bytes
+from hosts h
+left join (
+    select host_db_id, state, state not in (0, 5, 6) as active,
+        count(*) as vms, sum(vcpu_count) as vcpus, sum(memory_bytes) as memory
+    from vms
+    group by host_db_id, state
+) c on c.host_db_id = h.db_id
+group by h.db_id
+order by h.id;
 
 -- name: in_use
 -- Where workers may keep a connection to.

@@ -20,14 +20,60 @@ limit 1;
 select hardware from vms where db_id = :db_id;
 
 -- name: search
-select * from listed_vms
+-- The parameters that are no column of the list are folded away in planning, so that
+-- only one branch of each choice is left, and its index is used.
+select l.*
+from listed_vms l
+cross join lateral (
+    select
+        case :by::text when 'name' then l.name when 'host_id' then l.host_id end as text,
+        case :by::text
+            when 'state' then l.state::bigint
+            when 'vcpu_count' then l.vcpu_count::bigint
+            when 'memory_bytes' then l.memory_bytes
+        end as number
+) key
 where (:host::text is null or host_id = :host)
-    and (:name::text is null or name = :name)
+    and (:name::text is null or name like :name)
     and (:state::int is null or state = :state)
+    and (:uuid::uuid is null or uuid = :uuid)
     and (:mac::jsonb is null or db_id in (select db_id from vms where hardware @> :mac))
     and (:disk::jsonb is null or db_id in (select db_id from vms where hardware @> :disk))
-    and (:after::bigint is null or db_id > :after)
-order by db_id
+    and (:network::text is null or db_id in (
+        select db_id from vms
+        where hardware @> jsonb_build_object('networks', jsonb_build_array(
+                jsonb_build_object('source', jsonb_build_object('bridge', :network))))
+            or hardware @> jsonb_build_object('networks', jsonb_build_array(
+                jsonb_build_object('source', jsonb_build_object('network', :network))))
+            or hardware @> jsonb_build_object('networks', jsonb_build_array(
+                jsonb_build_object('source', jsonb_build_object('dev', :network))))
+    ))
+    and (:name_words::text is null or db_id in (
+        select db_id from vms where words like :name_words
+    ))
+    and (:q::text is null or db_id in (
+        select db_id from vms where words like :q
+        union
+        select v.db_id from vms v join hosts h on h.db_id = v.host_db_id
+        where lower(h.id) like :q
+    ))
+    and (:after::bigint is null or case when :down::boolean
+        then (coalesce(key.text, ''), coalesce(key.number, 0), db_id)
+            < (coalesce(:after_text::text, ''), coalesce(:after_number::bigint, 0), :after)
+        else (coalesce(key.text, ''), coalesce(key.number, 0), db_id)
+            > (coalesce(:after_text::text, ''), coalesce(:after_number::bigint, 0), :after)
+    end)
+    -- The same once more, in words that an index knows.
+    and (:after::bigint is null or :by::text <> 'db_id' or :down::boolean or db_id > :after)
+    and (:after_text::text is null or :by::text <> 'name' or case when :down::boolean
+        then name <= :after_text else name >= :after_text end)
+order by
+    case when not :down::boolean then key.text end,
+    case when not :down::boolean then key.number end,
+    case when not :down::boolean then db_id end,
+    case when :down::boolean then key.text end desc,
+    case when :down::boolean then key.number end desc,
+    case when :down::boolean then db_id end desc
 limit :limit::int;
 
 -- name: known

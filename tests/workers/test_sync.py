@@ -15,7 +15,13 @@ from common.errors import BrokenDomain, HostRemoved, UnknownVm, VirtumancerError
 from common.queue import Queue, WakeBroker
 from common.shapes import Vm
 from workers.hypervisor.connection import Connection
-from workers.hypervisor.records import BlockSize, DomainSeen, ListedDomain, Listing
+from workers.hypervisor.records import (
+    BlockSize,
+    Capacity,
+    DomainSeen,
+    ListedDomain,
+    Listing,
+)
 from workers.sync import Sync
 
 XML = """
@@ -58,6 +64,9 @@ class Hypervisor:
 
     def undefine(self, uuid: str) -> None:
         del self.domains[uuid], self.xml[uuid]
+
+    def capacity(self) -> Capacity:
+        return Capacity(8, 16 << 30)
 
     def list_domains(self) -> Listing:
         return Listing(list(self.domains.values()), {})

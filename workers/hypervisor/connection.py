@@ -11,10 +11,11 @@ from common.uri import HostUri
 from workers.hypervisor import edit, power, stats_call
 from workers.hypervisor.domains import Domains
 from workers.hypervisor.link import Link
-from workers.hypervisor.node import host_facts
+from workers.hypervisor.node import capacity, host_facts
 from workers.hypervisor.records import (
     DEFAULT_TIMEOUTS,
     BlockSize,
+    Capacity,
     Devices,
     DomainSeen,
     DomainStats,
@@ -42,6 +43,7 @@ class Connection:
         self._domains = Domains(link)
         self._closing = threading.Lock()
         self._closed = False
+        self._capacity: Capacity | None = None
         self._on_close: list[Callable[[], None]] = []
 
     @classmethod
@@ -156,6 +158,12 @@ class Connection:
     def set_autostart(self, uuid: str, on: int) -> None:
         """Whether the domain starts with its host: 1 or 0."""
         edit.set_autostart(self.link, self._domains, uuid, on)
+
+    def capacity(self) -> Capacity:
+        """What the host has to give, asked once: a host that reboots hangs up."""
+        if self._capacity is None:
+            self._capacity = capacity(self.link)
+        return self._capacity
 
     def host_facts(self) -> HostFacts:
         """What GET …/info tells."""

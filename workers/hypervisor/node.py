@@ -7,7 +7,7 @@ import libvirt
 
 from common.errors import LibvirtRefused
 from workers.hypervisor.link import Link
-from workers.hypervisor.records import HostFacts
+from workers.hypervisor.records import Capacity, HostFacts
 
 _MIB = 1024 * 1024
 _ALL_CELLS = libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS
@@ -32,6 +32,15 @@ def host_facts(link: Link) -> HostFacts:
         hypervisor_version=_version(_known(link, virt.getVersion)),
         libvirt_version=_version(link.call(virt.getLibVersion)) or "",
     )
+
+
+def capacity(link: Link) -> Capacity:
+    """What the host has to give, in one or two round trips."""
+    info = _known(link, link.virt.getInfo)
+    if info is None:
+        return Capacity(None, None)
+    _model, mib, cpus, *_rest = info
+    return Capacity(cpus, _memory_bytes(link) or mib * _MIB)
 
 
 def _memory_bytes(link: Link) -> int | None:

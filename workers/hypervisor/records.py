@@ -105,6 +105,14 @@ class HostFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Capacity:
+    """What a host has to give; None where its driver does not say."""
+
+    cpus: int | None
+    memory_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class DomainStats:
     """Counters of one domain; ``monotonic_s`` is this process's clock when read."""
 
