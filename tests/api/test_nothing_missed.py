@@ -1,6 +1,7 @@
 """Readers that are cut at random, while several processes write and servers fall.
 
-What a reader knows comes from frames alone, and is in the end what the database has.
+What a reader knows comes from frames alone, but for the lists that it once began with,
+and is in the end what the database has.
 ``VIRTUMANCER_CUT_S`` says for how many seconds (the default fits in every run).
 """
 
@@ -50,9 +51,9 @@ class Reader:
         self._ways = itertools.cycle((self._socket, self._socket, self._stream))
 
     async def begin(self) -> None:
-        async with httpx.AsyncClient(base_url=self._webs[0].url) as api:
-            answer = await api.get("/api/hosts")
-        self._cursor = answer.headers["X-Virtumancer-Cursor"]
+        """Read the lists, as they are in the midst of all this."""
+        lists = await asyncio.to_thread(everything, self._webs[0].url)
+        self._cursor, self.copy = lists
 
     async def read(self, until: threading.Event) -> None:
         """Read and be cut, again and again."""
@@ -130,16 +131,19 @@ def identity(payload: Told) -> object:
     return payload.get("db_id") or payload["created_at"]
 
 
-def everything(api: httpx.Client) -> dict[tuple[str, ...], Told]:
-    """What the lists say."""
+def everything(web: str) -> tuple[str, dict[tuple[str, ...], Told]]:
+    """What the lists say, and the cursor that came with the first of them."""
     found: dict[tuple[str, ...], Told] = {}
-    for kind, path in (("host", "hosts"), ("vm", "vms"), ("task", "tasks")):
-        url: str | None = f"/api/{path}?limit=1000"
-        while url:
-            answer = api.get(url).raise_for_status()
-            found |= {key_of(kind, resource): resource for resource in answer.json()}
-            url = answer.links.get("next", {}).get("url")
-    return found
+    cursors = []
+    with httpx.Client(base_url=web) as api:
+        for kind, path in (("host", "hosts"), ("vm", "vms"), ("task", "tasks")):
+            url: str | None = f"/api/{path}?limit=1000"
+            while url:
+                answer = api.get(url).raise_for_status()
+                found |= {key_of(kind, one): one for one in answer.json()}
+                cursors.append(answer.headers["X-Virtumancer-Cursor"])
+                url = answer.links.get("next", {}).get("url")
+    return cursors[0], found
 
 
 def without_observed_at(copy: dict[tuple[str, ...], Told]) -> object:
@@ -225,8 +229,7 @@ def test_a_reader_that_is_cut_at_random_knows_everything_in_the_end(
             enough.set()
         reading.result()
 
-    with httpx.Client(base_url=webs[0].url) as api:
-        truth = everything(api)
+    _, truth = everything(webs[0].url)
     assert len(truth) > 50
     for reader in readers:
         assert "too-old" not in reader.missed
