@@ -67,19 +67,20 @@ class Publisher:
         self._thread.join(1)
 
     def _run(self) -> None:
-        while not self._stopping.wait(PUBLISH_S):
+        while not self._stopping.is_set():
             # Said by the outage itself; the next row makes up for this one.
             with suppress(StoreUnavailable), self._changes.begin() as change:
                 change.run(sql.metrics.publish, **_row(self._kind))
+            self._stopping.wait(PUBLISH_S)
 
 
 async def publish(changes: AsyncChanges, kind: str) -> None:
     """Tell what a web process counts, until cancelled."""
     while True:
-        await asyncio.sleep(PUBLISH_S)
         with suppress(StoreUnavailable):
             async with changes.begin() as change:
                 await change.run(sql.metrics.publish, **_row(kind))
+        await asyncio.sleep(PUBLISH_S)
 
 
 async def of_all(rows: AsyncReader, kind: str) -> list[Measured]:

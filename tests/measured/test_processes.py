@@ -22,7 +22,12 @@ def test_one_scrape_shows_all_processes(
     def counted() -> Scrape | None:
         seen = scrape(lab.api)
         lag = seen.value("virtumancer_event_lag_seconds_count")
-        return seen if lag and seen.value("virtumancer_tasks_total", **start) else None
+        everybody = len(seen.all("virtumancer_sockets")) == 4
+        return (
+            seen
+            if lag and everybody and seen.value("virtumancer_tasks_total", **start)
+            else None
+        )
 
     start = {"verb": "start", "outcome": "done"}
     seen: Scrape = eventually(counted, 15)
