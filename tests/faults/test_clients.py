@@ -6,11 +6,9 @@ import resource
 import socket
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import libvirt
 import redis as redis_client
-from websockets.sync.client import ClientConnection, connect
 
 from embedded.servers import Redis
 from tests.faults.conftest import Hosts, uri
@@ -22,29 +20,23 @@ SUBSCRIBERS = 500
 GROWTH_KIB = 64 * 1024
 
 
-def subscription(name: str) -> str:
+def subscription(name: str) -> bytes:
+    """The frame of a client (RFC 6455, 5.2), masked with zeros."""
     address = {"hostId": "one", "vmName": name}
-    return json.dumps({"type": "subscribe-vm-stats", "payload": address})
+    text = json.dumps({"type": "subscribe-vm-stats", "payload": address}).encode()
+    assert len(text) < 126
+    return bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text
 
 
 @contextlib.contextmanager
-def sockets(web: Web, count: int, name: str) -> Iterator[list[ClientConnection]]:
+def sockets(web: Web, count: int, name: str) -> Iterator[None]:
     """So many sockets that have subscribed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
-    address = web.url.replace("http", "ws") + "/ws"
-
-    def open_one(_: int) -> ClientConnection:
-        opened = stack.enter_context(
-            connect(address, open_timeout=30, ping_interval=None, close_timeout=1)
-        )
-        opened.send(subscription(name))
-        return opened
-
     with contextlib.ExitStack() as stack:
-        with ThreadPoolExecutor(16) as threads:
-            opened = list(threads.map(open_one, range(count)))
-        yield opened
+        for _ in range(count):
+            stack.enter_context(raw_socket(web)).sendall(subscription(name))
+        yield
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
