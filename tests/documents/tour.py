@@ -94,6 +94,7 @@ def walk(system: System, host: Host) -> Tour:
     tour.ask("GET /api/hosts/{host_id}/vms/{vm}/hardware", 200, **web)
     tour.ask("GET /api/vms", 200, query="?name=web")
     tour.ask("GET /api/vms", 400, query="?state=on")
+    tour.ask("GET /api/overview", 200)
 
     told = {"title": "The web server", "autostart": True}
     tour.ask("PATCH /api/hosts/{host_id}/vms/{vm}", 200, told, **web)
