@@ -87,7 +87,7 @@ def test_an_sshd_that_goes_is_told_and_taken_up_again(
     with lab_of(new_lab, sshd) as lab:
         with sshd.running():
             lab.add_host("far", sshd.uri(domains.socket))
-            sshd.end_sessions()
+            sshd.crash()
         eventually(lambda: lab.host("far")["state"] == "unreachable", LOST_S)
         assert str(sshd.port) in lab.host("far")["error"]["detail"]
         with sshd.running():

@@ -100,11 +100,11 @@ class Sshd:
             finally:
                 process.terminate()
 
-    def end_sessions(self) -> None:
-        """Cut every login; the daemon itself goes on."""
-        for pid in family(self._listener):
-            if pid != self._listener:
-                os.kill(pid, signal.SIGKILL)
+    def crash(self) -> None:
+        """Kill the daemon and cut every login, with no new one in between."""
+        os.kill(self._listener, signal.SIGSTOP)
+        for pid in reversed(family(self._listener)):
+            os.kill(pid, signal.SIGKILL)
 
     def _wait(self, process: "subprocess.Popen[bytes]") -> None:
         deadline = time.monotonic() + 10
