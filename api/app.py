@@ -14,6 +14,7 @@ import msgspec
 import structlog
 
 from api import docs, problems
+from api.actions import FleetActions
 from api.etags import ETags
 from api.health import HealthCheck
 from api.host_links import HostConnect, HostDisconnect, HostSync
@@ -78,9 +79,12 @@ class Web:
             f"{vm}/hardware": VmHardwares(rows, inventory, outcomes),
             f"{vm}/action": VmAction(inventory, outcomes),
             "/api/vms": Vms(rows),
+            "/api/actions": FleetActions(
+                rows, outcomes, settings.virtumancer_actions_per_host
+            ),
             "/api/overview": FleetOverview(rows),
             "/api/tasks": Tasks(rows),
-            "/api/tasks/{task_id:segment}": OneTask(outcomes),
+            "/api/tasks/{task_id:segment}": OneTask(changes, outcomes),
             "/api/health": HealthCheck(rows, publisher),
             "/api/events": Events(self._relay, inventory, self._tail),
             "/ws": Sockets(self._relay, inventory, self._tail),

@@ -30,7 +30,7 @@ class Order:
     """What a request asks of a host."""
 
     kind: TaskKind
-    lane: Literal["power", "look"]
+    lane: Literal["power", "look", "fleet"]
     host_id: str
     vm_uuid: UUID | None = None
     vm_name: str | None = None
@@ -96,6 +96,15 @@ class Outcomes:
             end = self._relay.end_of(added.id)
             change.ring([added.id])
         return await self._awaited(added.id, end, self._patience_s(req))
+
+    async def of_written(
+        self, req: falcon.asgi.Request, write: Callable[[AsyncChange], Awaitable[UUID]]
+    ) -> Task:
+        """Await a task that ``write`` writes itself."""
+        async with self._changes.begin() as change:
+            task_id = await write(change)
+            end = self._relay.end_of(task_id)
+        return await self._awaited(task_id, end, self._patience_s(req))
 
     async def of_known(self, task_id: UUID, wait_s: float) -> Task | None:
         """The task as it is when it ended, or after so long."""

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Iterable
-from typing import Any
+from types import UnionType
+from typing import Any, get_args
 
 import msgspec
 from msgspec import Struct
@@ -17,14 +18,24 @@ _ENDS = ((r"\A", "^"), (r"\Z", "$"))
 
 def schema_of(shape: Any) -> Schema:
     """The schema of one shape; what Structs it holds are references."""
+    if len(either := _alternatives(shape)) > 1:
+        return {"oneOf": [schema_of(one) for one in either]}
     [schema], _ = msgspec.json.schema_components([shape], ref_template=_REF)
     portable: Schema = _portable(schema)
     return portable
 
 
+def _alternatives(shape: Any) -> tuple[Any, ...]:
+    """Structs of which an answer is one; msgspec reads no union of them."""
+    parts = get_args(shape) if isinstance(shape, UnionType) else ()
+    structs = [isinstance(part, type) and issubclass(part, Struct) for part in parts]
+    return parts if parts and all(structs) else (shape,)
+
+
 def components(taken: Iterable[Any], given: Iterable[Any]) -> dict[str, Schema]:
     """The schemas of all Structs in what requests hold and in what answers hold."""
-    taken, given = list(taken), list(given)
+    taken = list(taken)
+    given = [one for shape in given for one in _alternatives(shape)]
     _, found = msgspec.json.schema_components([*taken, *given], ref_template=_REF)
     _, loose = msgspec.json.schema_components(taken, ref_template=_REF)
     complete = {shape.__name__ for shape in _structs(given)} - set(loose)

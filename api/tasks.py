@@ -6,11 +6,14 @@ import falcon.asgi
 
 from api.contract import contract
 from api.http import query
+from api.idempotency import Answered, claim
 from api.inventory import uuid_of
-from api.outcome import Outcomes
+from api.outcome import Outcomes, TaskId, encoded
 from api.pages import beyond, page, position
+from common import bus
+from common.changes import AsyncChange, AsyncChanges
 from common.db import AsyncReader, sql
-from common.errors import UnknownTask
+from common.errors import TaskBegun, TaskCancelled, UnknownTask, problem_of
 from common.shapes import Task
 from common.shapes.parameters import TaskSearch, TaskWait
 
@@ -38,6 +41,7 @@ class Tasks:
             vm_uuid=uuid_of(asked.vm or ""),
             state=asked.state,
             kind=asked.kind,
+            parent=asked.parent,
             before=position(asked.cursor, UUID),
             limit=beyond(limit),
         )
@@ -47,7 +51,8 @@ class Tasks:
 class OneTask:
     """One task; ``?wait=SECONDS`` answers when it ended, or after so long."""
 
-    def __init__(self, outcomes: Outcomes) -> None:
+    def __init__(self, changes: AsyncChanges, outcomes: Outcomes) -> None:
+        self._changes = changes
         self._outcomes = outcomes
 
     @contract(
@@ -60,3 +65,28 @@ class OneTask:
         if not task:
             raise UnknownTask(f"There is no task {task_id}; GET /api/tasks lists them.")
         resp.media = task
+
+    @contract("Cancel a task", answers={200: Task}, problems=(TaskBegun,))
+    async def on_delete(self, req: Request, resp: Response, task_id: str) -> None:
+        """Cancel what has not begun: the task, or those of its children that wait. What
+        has begun goes on, for libvirt cannot be stopped half-way."""
+        async with self._changes.begin() as change:
+            resp.media = task = await _cancelled(change, task_id)
+            await claim(change, req, answer=Answered(200, task))
+
+
+async def _cancelled(change: AsyncChange, task_id: str) -> Task:
+    unknown = UnknownTask(f"There is no task {task_id}; GET /api/tasks lists them.")
+    known = uuid_of(task_id)
+    if known is None:
+        raise unknown
+    await change.all(sql.tasks.hold_parent, TaskId, id=known)
+    problem = encoded(problem_of(TaskCancelled("It was cancelled before it began.")))
+    ended = await change.all(sql.tasks.cancel, TaskId, id=known, problem=problem)
+    change.publish(*(bus.task_ended(end) for task in ended for end in task.ends()))
+    task = await change.one(sql.tasks.get, Task, id=known)
+    if task is None:
+        raise unknown
+    if not ended and task.state != "cancelled":
+        raise TaskBegun(f"The task is {task.state}.", task=task.id)
+    return task

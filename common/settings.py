@@ -74,6 +74,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Positive,
         _doc("threads that one host may take in a worker, per lane"),
     ] = 4
+    virtumancer_actions_per_host: Annotated[
+        int,
+        Meta(ge=1, le=100),
+        _doc("how many VMs of a host one `POST /api/actions` acts on at a time"),
+    ] = 4
     virtumancer_reuse_port: Annotated[
         bool, _doc("`1`: several web processes share one port (`bin/up --webs`)")
     ] = False

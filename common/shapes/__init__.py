@@ -1,9 +1,12 @@
 """Every shape that leaves or enters a process: REST, WebSocket, rows."""
 
 from common.shapes.fleet import (
+    Actions,
     Amount,
     CheckStep,
+    DryRun,
     EditVm,
+    Foreseen,
     HostCheck,
     HostOverview,
     MoveHost,
@@ -69,13 +72,16 @@ from common.shapes.resources import (
 
 __all__ = [
     "Action",
+    "Actions",
     "AddHost",
     "Amount",
     "CheckStep",
     "ClientFrame",
     "DiskStats",
+    "DryRun",
     "EditVm",
     "ErrorFrame",
+    "Foreseen",
     "FrameError",
     "Graphics",
     "Hardware",

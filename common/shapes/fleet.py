@@ -1,11 +1,13 @@
 """What is asked about the whole fleet, or changed of its hosts and VMs."""
 
 from typing import Annotated, Any
+from uuid import UUID
 
 from msgspec import UNSET, Meta, Struct, UnsetType, defstruct
 from msgspec.structs import fields
 
-from common.shapes.resources import Vm
+from common.shapes.parameters import Mac
+from common.shapes.resources import HostId, PowerAction, Problem, Vm
 
 
 class CheckStep(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -88,6 +90,62 @@ PartialVm: Any = defstruct(
     [(field.name, field.type | UnsetType, UNSET) for field in fields(Vm)],
     frozen=True,
     kw_only=True,
+    omit_defaults=True,
     module=__name__,
     namespace={"__doc__": "A VM, or the fields of it that were asked for."},
 )
+
+
+class VmReference(Struct, frozen=True, forbid_unknown_fields=True):
+    """``name`` is the VM's name or its UUID."""
+
+    host: HostId
+    name: Annotated[str, Meta(min_length=1, max_length=4096)]
+
+
+class VmFilter(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """VMs that fit every filter, as in ``GET /api/vms``; at least one is needed."""
+
+    host: str | None = None
+    name: str | None = None
+    state: Annotated[int, Meta(ge=0, le=7)] | None = None
+    uuid: UUID | None = None
+    mac: Mac | None = None
+    disk: str | None = None
+    network: str | None = None
+    q: Annotated[str, Meta(max_length=200)] | None = None
+
+
+class Actions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One action on many VMs: on a list or, in its place, on what fits a filter.
+
+    ``per_host`` of them at a time on each host.
+    """
+
+    action: PowerAction
+    vms: Annotated[list[VmReference], Meta(min_length=1, max_length=1000)] | None = None
+    filter: VmFilter | None = None
+    per_host: Annotated[int, Meta(ge=1, le=100)] | None = None
+    dry_run: bool = False
+
+
+class Foreseen(Struct, frozen=True, kw_only=True):
+    """What would become of one VM: ``acts`` unless it is so already or refuses."""
+
+    host_id: str
+    vm_uuid: UUID | None
+    vm_name: str
+    acts: bool
+    problem: Problem | None
+
+
+class DryRun(Struct, frozen=True, kw_only=True):
+    """What would happen, by the rows as they are now; nothing has been done."""
+
+    action: PowerAction
+    total: int
+    acts: int
+    refused: int
+    vms: list[Foreseen]

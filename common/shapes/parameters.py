@@ -54,12 +54,14 @@ class VmSearch(Paging, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class TaskSearch(Paging, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Tasks that fit every filter; ``vm`` is a name or a UUID."""
+    """Tasks that fit every filter; ``vm`` is a name or a UUID. The children of a task
+    are left out unless their ``parent``, ``host`` or ``vm`` is named."""
 
     host: str | None = None
     vm: str | None = None
     state: TaskState | None = None
     kind: TaskKind | None = None
+    parent: UUID | None = None
 
 
 class TaskWait(Struct, frozen=True, forbid_unknown_fields=True):

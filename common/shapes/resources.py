@@ -142,8 +142,21 @@ class Action(Struct, frozen=True, forbid_unknown_fields=True):
     action: PowerAction
 
 
+class Progress(Struct, frozen=True, kw_only=True):
+    """How many children a task has, and how many of them have ended in which way."""
+
+    total: int
+    done: int
+    failed: int
+    interrupted: int
+    cancelled: int
+
+
 class Task(Struct, frozen=True, kw_only=True):
-    """Something a host was asked to do, and how it ended."""
+    """Something a host was asked to do, and how it ended.
+
+    ``actions`` is about no host: its children are, and ``progress`` counts them.
+    """
 
     id: UUID
     kind: TaskKind
@@ -161,6 +174,8 @@ class Task(Struct, frozen=True, kw_only=True):
     problem: Problem | None
     result: Any
     revision: int
+    parent_id: UUID | None = None
+    progress: Progress | None = None
 
 
 class ProcessHealth(Struct, frozen=True, kw_only=True):

@@ -10,6 +10,83 @@ values (
 on conflict do nothing
 returning id;
 
+-- name: add_parent
+insert into tasks (
+    id, kind, lane, host_id, vm_uuid, vm_name, uri, params, requested_by, request_id,
+    state, started_at, progress
+)
+values (
+    :id, :kind, :lane, :host_id, :vm_uuid::uuid, :vm_name::text, :uri::text,
+    :params::jsonb, :requested_by, :request_id::text, 'running', now(),
+    jsonb_build_object('total', :total::int, 'done', 0, 'failed', 0, 'interrupted', 0,
+        'cancelled', 0)
+);
+
+-- name: add_children
+-- All are held first: only who is there can be among the first of its host.
+insert into tasks (
+    id, parent_id, kind, lane, host_id, vm_uuid, vm_name, requested_by, request_id, held
+)
+select c.id, :parent_id, :kind, 'power', c.host_id, c.vm_uuid, c.vm_name,
+    :requested_by, :request_id::text, true
+from unnest(:ids::uuid[], :host_ids::text[], :vm_uuids::uuid[], :vm_names::text[])
+    as c (id, host_id, vm_uuid, vm_name)
+on conflict do nothing
+returning id;
+
+-- name: add_refused_children
+insert into tasks (
+    id, parent_id, kind, lane, host_id, vm_uuid, vm_name, requested_by, request_id,
+    state, ended_at, problem
+)
+select c.id, :parent_id, :kind, 'power', c.host_id, c.vm_uuid, c.vm_name,
+    :requested_by, :request_id::text, 'failed', now(), c.problem
+from unnest(
+    :ids::uuid[], :host_ids::text[], :vm_uuids::uuid[], :vm_names::text[],
+    :problems::jsonb[]
+) as c (id, host_id, vm_uuid, vm_name, problem);
+
+-- name: settle_parent
+-- Count those that were refused at once; from here on each end is counted by itself.
+update tasks p set
+    progress = jsonb_set(p.progress, '{failed}', to_jsonb(c.failed)),
+    problem = c.problem,
+    state = case when not c.unfinished then
+        case when c.failed > 0 then 'failed' else 'done' end else p.state end,
+    ended_at = case when not c.unfinished then now() end
+from (
+    select count(*) filter (where state = 'failed') as failed,
+        (array_agg(problem || jsonb_build_object('task', id) order by id)
+            filter (where state = 'failed'))[1] as problem,
+        count(*) filter (where state = 'queued') > 0 as unfinished
+    from tasks where parent_id = :id
+) c
+where p.id = :id;
+
+-- name: let_children_go
+-- The first of each host; the others follow one by one, see child_ended().
+update tasks set held = false
+where id in (
+    select id
+    from (
+        select id, row_number() over (partition by host_id order by id) as place
+        from tasks where parent_id = :id and state = 'queued'
+    ) waiting
+    where place <= :per_host::int
+)
+returning id;
+
+-- name: hold_parent
+-- A child that ends locks its parent; who ends many at once takes that lock first.
+select id from tasks
+where id = (select coalesce(parent_id, id) from tasks where id = :id)
+for update;
+
+-- name: cancel
+update tasks set state = 'cancelled', ended_at = now(), problem = :problem::jsonb
+where (id = :id or parent_id = :id) and state = 'queued'
+returning id, parent_id;
+
 -- name: join_look
 -- Asks for a sync, or joins the same one that has not begun yet.
 insert into tasks as t (id, kind, lane, host_id, vm_uuid, vm_name, requested_by, request_id)
@@ -37,6 +114,10 @@ where (:host::text is null or host_id = :host)
     and (:vm::text is null or vm_name = :vm or vm_uuid = :vm_uuid::uuid)
     and (:state::text is null or state = :state)
     and (:kind::text is null and requested_by <> 'monitor' or kind = :kind)
+    and case
+        when :parent::uuid is not null then parent_id = :parent
+        when :host::text is null and :vm::text is null then parent_id is null
+        else true end
     and (:before::uuid is null or id < :before)
 order by id desc
 limit :limit::int;

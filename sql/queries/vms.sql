@@ -76,6 +76,64 @@ order by
     case when :down::boolean then db_id end desc
 limit :limit::int;
 
+-- name: targets
+-- VMs that fit a filter, and what keeps them from being acted on.
+select host_id, name as vm_name, uuid as vm_uuid, state,
+    (select h.state from hosts h where h.db_id = l.host_db_id) as host_state,
+    (
+        select t.id from tasks t
+        where t.host_id = l.host_id and t.vm_uuid = l.uuid and t.lane = 'power'
+            and t.state in ('queued', 'running')
+    ) as busy
+from listed_vms l
+where (:host::text is null or host_id = :host)
+    and (:name::text is null or name like :name)
+    and (:state::int is null or state = :state)
+    and (:uuid::uuid is null or uuid = :uuid)
+    and (:mac::jsonb is null or db_id in (select db_id from vms where hardware @> :mac))
+    and (:disk::jsonb is null or db_id in (select db_id from vms where hardware @> :disk))
+    and (:network::text is null or db_id in (
+        select db_id from vms
+        where hardware @> jsonb_build_object('networks', jsonb_build_array(
+                jsonb_build_object('source', jsonb_build_object('bridge', :network))))
+            or hardware @> jsonb_build_object('networks', jsonb_build_array(
+                jsonb_build_object('source', jsonb_build_object('network', :network))))
+            or hardware @> jsonb_build_object('networks', jsonb_build_array(
+                jsonb_build_object('source', jsonb_build_object('dev', :network))))
+    ))
+    and (:name_words::text is null or db_id in (
+        select db_id from vms where words like :name_words
+    ))
+    and (:q::text is null or db_id in (
+        select db_id from vms where words like :q
+        union
+        select v.db_id from vms v join hosts h on h.db_id = v.host_db_id
+        where lower(h.id) like :q
+    ))
+order by db_id
+limit :limit::int;
+
+-- name: named_targets
+-- The same for VMs by name or UUID, in the order they were named; nulls where there is
+-- no such VM or no such host.
+select n.host_id, coalesce(v.name, n.name) as vm_name, v.uuid as vm_uuid, v.state,
+    h.state as host_state,
+    (
+        select t.id from tasks t
+        where t.host_id = n.host_id and t.vm_uuid = v.uuid and t.lane = 'power'
+            and t.state in ('queued', 'running')
+    ) as busy
+from unnest(:hosts::text[], :names::text[], :uuids::uuid[])
+    with ordinality as n (host_id, name, uuid, place)
+left join hosts h on h.id = n.host_id
+left join lateral (
+    select v.name, v.uuid, v.state from vms v
+    where v.host_db_id = h.db_id and (v.name = n.name or v.uuid = n.uuid)
+    order by v.name = n.name desc, v.observation desc
+    limit 1
+) v on true
+order by n.place;
+
 -- name: known
 -- What the database has of a host's VMs, to be compared with what libvirt lists.
 select uuid, name, xml_hash, state, state_reason, persistent, autostart
