@@ -56,6 +56,14 @@ class Change(_Outbox):
         rows = self.all(query, shape, **params)
         return rows[0] if rows else None
 
+    def all_if_unique(self, query: Query, shape: type[T], **params: object) -> list[T]:
+        """Like all(); nothing is done where a row of somebody else's is in the way."""
+        try:
+            with self._conn.transaction():
+                return self.all(query, shape, **params)
+        except psycopg.errors.UniqueViolation:
+            return []
+
     def run(self, query: Query, **params: object) -> int:
         """Run a statement that returns nothing; the number of rows it touched."""
         return self._conn.execute(query.text, params).rowcount

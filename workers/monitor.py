@@ -80,7 +80,8 @@ class Stranded:
                 if task.vm_uuid:
                     ask_look(change, "sync_vm", task.host_id, task.vm_uuid)
         with self._changes.begin() as change:
-            again = change.all(
+            # An equal look that is being asked for this moment goes first.
+            again = change.all_if_unique(
                 sql.tasks.requeue_orphans, _Id, max_attempts=_MAX_ATTEMPTS
             )
             change.ring(task.id for task in again)

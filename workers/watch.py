@@ -35,7 +35,8 @@ from workers.leases import OwnedHost, Presence
 from workers.sync import ask_look
 
 _FIRST_RETRY_S: Final = 0.5
-_LONGEST_RETRY_S: Final = 4.0
+# With its jitter and a full sync, a host that is back is taken up within five seconds.
+_LONGEST_RETRY_S: Final = 3.0
 # The first event is handed on at once, what follows on its heels as one.
 _GATHER_S: Final = 0.01
 _GATHER_IN_STORM_S: Final = 0.25

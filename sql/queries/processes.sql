@@ -17,13 +17,15 @@ delete from processes where id = :id;
 
 -- name: bury
 -- Leases and running tasks of the dead fall free by their foreign keys. After an outage
--- of this server all have been silent: only who was heard all the while may judge.
+-- of this server all have been silent: only who was heard all the while may judge, and
+-- just now too, for this statement itself may have hung in the outage.
 delete from processes
 where seen_at < now() - make_interval(secs => :silent_s)
     and exists (
         select from processes judge
         where judge.id = :process_id
             and judge.steady_since < now() - make_interval(secs => :silent_s)
+            and judge.seen_at > now() - make_interval(secs => :silent_s) / 2
     )
 returning id, kind, machine, pid;
 
@@ -43,6 +45,8 @@ insert into leases (host_db_id, process_id)
 select h.db_id, :process_id from hosts h
 where h.state <> 'disabled'
     and not exists (select from leases l where l.host_db_id = h.db_id)
+    -- Who was taken for dead takes nothing.
+    and exists (select from processes where id = :process_id for key share)
 order by h.db_id
 limit greatest(0, (
     select ceil(count(*)::numeric / greatest(1, (
