@@ -15,6 +15,7 @@ import structlog
 
 from api import docs, problems
 from api.actions import FleetActions
+from api.doctor import HostDoctor
 from api.etags import ETags
 from api.health import HealthCheck
 from api.host_links import HostConnect, HostDisconnect, HostSync
@@ -69,6 +70,7 @@ class Web:
         vm = f"{host}/vms/{{vm:segment}}"
         ROUTES: dict[str, object] = {
             "/api/hosts": Hosts(rows, inventory, outcomes, policy),
+            "/api/hosts/check": HostDoctor(outcomes, policy),
             host: OneHost(changes, inventory, outcomes, policy),
             f"{host}/connect": HostConnect(changes),
             f"{host}/disconnect": HostDisconnect(changes),

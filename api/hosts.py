@@ -17,6 +17,7 @@ from common.errors import (
     ConnectionFailed,
     HostIdTaken,
     HostRemoved,
+    InvalidRequest,
     UnknownHost,
     UriNotAllowed,
     problem_of,
@@ -65,6 +66,8 @@ class Hosts:
     async def on_post(self, req: Request, resp: Response) -> None:
         """Have a worker connect to the host; it writes the row if that succeeds."""
         new = await body(req, AddHost)
+        if new.id == "check":
+            raise InvalidRequest("`check` is no id: it is a path of ours.", at="$.id")
         address = uri.parse(new.uri, self._policy)
 
         async def is_free(change: AsyncChange) -> None:

@@ -42,6 +42,7 @@ FLOORS = {
         ("api.search",),
         (
             "api.actions",
+            "api.doctor",
             "api.hosts",
             "api.host_links",
             "api.vms",

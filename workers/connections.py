@@ -9,8 +9,10 @@ import structlog
 
 from common import metrics
 from common.errors import HostTimeout, HostUnreachable, VirtumancerError
+from common.shapes import CheckStep
 from common.uri import UriPolicy, parse
 from workers.hypervisor.connection import Connection
+from workers.hypervisor.doctor import examine
 from workers.hypervisor.records import Timeouts
 
 
@@ -36,6 +38,15 @@ class Connections:
         """A connection of the caller's own; raises ConnectionFailed, UriNotAllowed."""
         return Connection.open(
             parse(uri, self._policy), self._ssh_dir, self._timeouts, host_id
+        )
+
+    def examine(self, uri: str, host_id: str) -> list[CheckStep]:
+        """Try the way to a host step by step; raises UriNotAllowed."""
+        address = parse(uri, self._policy)
+        return list(
+            examine(
+                address, self._ssh_dir, self._timeouts, lambda: self.open(uri, host_id)
+            )
         )
 
     def get(self, key: ConnectionKey) -> Connection:

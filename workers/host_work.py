@@ -1,4 +1,4 @@
-"""Tasks about a host itself: it is added, or goes on at another address."""
+"""Tasks about a host itself: it is checked, added, or goes on at another address."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from common import bus
 from common.changes import Change, Changes
 from common.db import sql
 from common.errors import HostIdTaken, HostRemoved
-from common.shapes import Host, TaskKind
+from common.shapes import Host, HostCheck, TaskKind
 from workers.claimed import Claimed, end
 from workers.connections import Connections
 from workers.sync import HostSeen, Sync
@@ -19,7 +19,7 @@ class _DbId(Struct):
 
 
 class HostWork:
-    """Each takes the claimed task, and ends it together with what it writes."""
+    """What writes anything ends its task together with that."""
 
     def __init__(self, changes: Changes, connections: Connections, sync: Sync) -> None:
         self._changes = changes
@@ -28,6 +28,7 @@ class HostWork:
         self.kinds: dict[TaskKind, Callable[[Claimed], object]] = {
             "connect": self.connect,
             "move": self.move,
+            "check": self.check,
         }
 
     def connect(self, task: Claimed) -> None:
@@ -47,6 +48,14 @@ class HostWork:
             if moved is None:
                 raise HostRemoved(f"The host {task.host_id} was removed.")
             self._write(change, task, moved.db_id, seen)
+
+    def check(self, task: Claimed) -> HostCheck:
+        """Try the way to a host, and store nothing of it."""
+        assert task.uri
+        steps = self._connections.examine(task.uri, task.host_id)
+        # Without KVM a host is slow, and a host all the same.
+        ok = all(step.ok for step in steps if step.name != "kvm")
+        return HostCheck(uri=task.uri, ok=ok, steps=steps)
 
     def _read(self, task: Claimed) -> HostSeen:
         assert task.uri

@@ -3,6 +3,7 @@
 from common.shapes.fleet import (
     Actions,
     Amount,
+    CheckHost,
     CheckStep,
     DryRun,
     EditVm,
@@ -75,6 +76,7 @@ __all__ = [
     "Actions",
     "AddHost",
     "Amount",
+    "CheckHost",
     "CheckStep",
     "ClientFrame",
     "DiskStats",

@@ -149,3 +149,10 @@ class DryRun(Struct, frozen=True, kw_only=True):
     acts: int
     refused: int
     vms: list[Foreseen]
+
+
+class CheckHost(Struct, frozen=True, forbid_unknown_fields=True):
+    """A host that may be added, or that cannot be reached; ``id`` only names it."""
+
+    uri: Uri
+    id: HostId | None = None

@@ -248,3 +248,20 @@ def test_every_change_knows_its_key(
             first.status_code,
             first.content,
         ), path
+
+
+def test_a_host_is_checked_and_not_saved(
+    api: httpx.Client, rows: Rows, worker: ScriptedWorker
+) -> None:
+    step = {"name": "dns", "ok": False, "detail": "No such name.", "fix": "Correct it."}
+    check = {"uri": NEW["uri"], "ok": False, "steps": [step]}
+    worker.answers["check"] = lambda task: check
+
+    answer = api.post("/api/hosts/check", json={"uri": NEW["uri"]})
+
+    assert (answer.status_code, answer.json()) == (200, check)
+    assert api.get("/api/hosts").json() == []
+    wrong = api.post("/api/hosts/check", json={"uri": "qemu+ext:///system"})
+    assert wrong.status_code == 422
+    taken = api.post("/api/hosts", json=NEW | {"id": "check"})
+    assert (taken.status_code, taken.json()["at"]) == (400, "$.id")

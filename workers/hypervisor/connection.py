@@ -11,7 +11,7 @@ from common.uri import HostUri
 from workers.hypervisor import edit, power, stats_call
 from workers.hypervisor.domains import Domains
 from workers.hypervisor.link import Link
-from workers.hypervisor.node import capacity, host_facts
+from workers.hypervisor.node import ask_for_kvm, capacity, host_facts
 from workers.hypervisor.records import (
     DEFAULT_TIMEOUTS,
     BlockSize,
@@ -158,6 +158,10 @@ class Connection:
     def set_autostart(self, uuid: str, on: int) -> None:
         """Whether the domain starts with its host: 1 or 0."""
         edit.set_autostart(self.link, self._domains, uuid, on)
+
+    def ask_for_kvm(self) -> None:
+        """Raises LibvirtRefused if QEMU has no KVM here."""
+        ask_for_kvm(self.link)
 
     def capacity(self) -> Capacity:
         """What the host has to give, asked once: a host that reboots hangs up."""

@@ -43,6 +43,11 @@ def capacity(link: Link) -> Capacity:
     return Capacity(cpus, _memory_bytes(link) or mib * _MIB)
 
 
+def ask_for_kvm(link: Link) -> None:
+    """Raises LibvirtRefused if QEMU has no KVM here."""
+    link.call(link.virt.getDomainCapabilities, None, None, None, "kvm", 0)
+
+
 def _memory_bytes(link: Link) -> int | None:
     """All memory to the KiB, where the host's own number is rounded to MiB."""
     stats = _known(link, link.virt.getMemoryStats, _ALL_CELLS)
