@@ -22,6 +22,7 @@ from common.db import Reader, sql
 from common.errors import (
     HostRemoved,
     HostUnreachable,
+    Interrupted,
     StoreUnavailable,
     UnknownVm,
     VirtumancerError,
@@ -73,14 +74,17 @@ class Work:
 
     def __init__(
         self,
+        reader: Reader,
         changes: Changes,
         connections: Connections,
         sync: Sync,
+        presence: Presence,
         patience: Patience,
     ) -> None:
-        self._changes = changes
+        self._reader = reader
         self._connections = connections
         self._sync = sync
+        self._presence = presence
         self._patience = patience
         self.kinds: dict[TaskKind, Callable[[Claimed], object]] = {
             **dict.fromkeys(get_args(PowerAction), self.power),
@@ -96,12 +100,26 @@ class Work:
         connection, host_db_id = self._connection(task)
         assert task.vm_uuid
         try:
-            connection.power(str(task.vm_uuid), task.kind)
+            connection.power(
+                str(task.vm_uuid), task.kind, lambda: self._be_sure_of(task)
+            )
         finally:
             # A refused action too may have found the VM otherwise than its row says.
             # It waits for an absent database: pressing again would be no cure.
             if not connection.broken:
                 self._patience.outlast(lambda: self._look(connection, task, host_db_id))
+
+    def _be_sure_of(self, task: Claimed) -> None:
+        """Raise Interrupted if the task was given to another while we were silent.
+
+        A worker that was stopped would press what nobody wants any more.
+        """
+        if self._presence.taken_for_dead and not self._patience.outlast(
+            lambda: self._reader.all(
+                sql.tasks.held, _Held, id=task.id, process_id=task.process_id
+            )
+        ):
+            raise Interrupted("Another worker was given this task meanwhile.")
 
     def _look(self, connection: Connection, task: Claimed, host_db_id: int) -> None:
         """A transient VM is gone after it was shut down; that is no failure."""
@@ -164,6 +182,10 @@ class Work:
             raise HostUnreachable(f"{task.host_id} cannot be reached now. {why}")
         key = ConnectionKey(task.host_db_id, task.host_uri, task.host_id)
         return self._connections.get(key), task.host_db_id
+
+
+class _Held(Struct):
+    id: UUID
 
 
 class _Lane(Struct):

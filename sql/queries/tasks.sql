@@ -146,6 +146,11 @@ returning t.*,
     (select h.state from hosts h where h.id = t.host_id) as host_state,
     (select h.error from hosts h where h.id = t.host_id) as host_error;
 
+-- name: held
+-- Whether a process still holds a task that it claimed.
+select id from tasks
+where id = :id and state = 'running' and process_id = :process_id;
+
 -- name: let_go
 -- Tasks that their worker holds and does not know of: the answer to its claim was lost.
 update tasks set process_id = null

@@ -12,7 +12,7 @@ import pytest
 from embedded.libvirtd import Libvirtd
 from tests.faults.conftest import Facts, Hosts, NewLab, uri
 from tests.lab.hypervisors import behind_our_back, define
-from tests.lab.proxy import PRESSES, XML, LibvirtProxy
+from tests.lab.proxy import PRESSES, STATE, XML, LibvirtProxy
 from tests.lab.system import FINISHED, System, eventually
 
 RUNNING, PAUSED, OFF = 1, 3, 5
@@ -170,3 +170,35 @@ def test_tasks_wait_as_rows_while_all_workers_are_down_and_run_when_one_returns(
     assert {task["attempts"] for task in ended} == {1}
     assert host.pressed == {("start", name): 1 for name in names}
     assert health["status"] == "degraded" or health["workers"]["alive"] == 2
+
+
+def test_a_stopped_worker_does_not_press_what_was_given_to_another_meanwhile(
+    new_lab: NewLab, behind: libvirt.virConnect, hosts: Hosts
+) -> None:
+    domain = behind.lookupByUUIDString(define(behind, "vm"))
+    domain.create()
+    patient = {"VIRTUMANCER_CALL_TIMEOUT_S": "60", "VIRTUMANCER_PROBE_INTERVAL_S": "60"}
+    with new_lab(**patient) as lab:
+        lab.start()
+        [host] = hosts(1)
+        lab.add_host("one", uri(host))
+        eventually(lambda: not lab.unfinished(), 5)
+        [stopped] = lab.of("worker")
+
+        # It has looked at the VM, found it running, and is about to press.
+        hold = host.hold_replies(STATE)
+        task = lab.ask("one", "vm", "suspend")
+        eventually(lambda: hold.reached, 5)
+        stopped.stop()
+        hold.release()
+        lab.worker()
+        assert lab.ended(task, TAKEN_OVER_S)["state"] == "done"
+        assert lab.act("one", "vm", "resume").status_code == 204
+        stopped.resume()
+
+        eventually(lambda: stopped.said("was taken for dead; starting afresh"), 10)
+        eventually(lambda: stopped.said("suspend"), 10)
+        assert domain.state()[0] == RUNNING
+        assert lab.state("one", "vm") == RUNNING
+        assert host.pressed["suspend", "vm"] == 1
+        assert lab.task(task)["state"] == "done"

@@ -194,6 +194,7 @@ HEADER: Final = struct.Struct(">IIIIIII")
 
 LOOK_UP = 24
 XML = 14
+STATE = 212
 STATS = 344
 PRESSES = {
     9: "start",

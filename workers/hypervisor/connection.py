@@ -140,13 +140,16 @@ class Connection:
         """
         return self._domains.block_sizes(uuid, targets)
 
-    def power(self, uuid: str, action: str) -> None:
+    def power(
+        self, uuid: str, action: str, about_to: Callable[[], object] = lambda: None
+    ) -> None:
         """Do one of POWER_ACTIONS, or nothing if it is so already.
 
         Raises WrongState when the domain's state does not allow it. ``shutdown`` only
-        asks the guest.
+        asks the guest. ``about_to`` is called right before, and nothing is done if it
+        raises.
         """
-        power.power(self.link, self._domains, uuid, action)
+        power.power(self.link, self._domains, uuid, action, about_to)
 
     def set_title(self, uuid: str, text: str) -> None:
         """As it runs and for its next start; no text takes the title away."""

@@ -80,8 +80,17 @@ VERBS = {
 _ENDS = frozenset({"shutdown", "destroy"})
 
 
-def power(link: Link, domains: Domains, uuid: str, action: str) -> None:
-    """Do the action, or nothing where it is done already."""
+def power(
+    link: Link,
+    domains: Domains,
+    uuid: str,
+    action: str,
+    about_to: Callable[[], object],
+) -> None:
+    """Do the action, or nothing where it is done already.
+
+    ``about_to`` is called at the last moment and may raise.
+    """
     verb = VERBS[action]
     handle = domains.look_up(uuid)
     state = _state(link, handle)
@@ -90,6 +99,7 @@ def power(link: Link, domains: Domains, uuid: str, action: str) -> None:
     press = verb.press.get(state)
     if press is None:
         raise _wrong(action, state)
+    about_to()
     try:
         link.call_within(link.timeouts.power_s, press(handle))
     except (HostUnreachable, LockedByJob):
