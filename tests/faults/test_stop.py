@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import httpx
@@ -11,7 +12,7 @@ import libvirt
 from tests.faults.conftest import Hosts, uri
 from tests.lab.hypervisors import define
 from tests.lab.proxy import PRESSES
-from tests.lab.system import System, eventually
+from tests.lab.system import Process, System, eventually
 
 WITHIN_S = 10
 GOING_AWAY = 1001
@@ -175,3 +176,22 @@ def test_each_fault_and_each_task_says_what_an_operator_asks(
     said = [line["reason"] for line in lab.said("host unreachable", host="one")]
     assert len(said) == len(set(said)) <= 3
     assert lab.api.get("/api/health").status_code == 200
+
+
+def test_nobody_waits_for_a_host_that_hangs(
+    lab: System, behind: libvirt.virConnect, hosts: Hosts
+) -> None:
+    define(behind, "vm")
+    lab.start()
+    [host] = hosts(1)
+    lab.add_host("one", uri(host))
+    eventually(lambda: not lab.unfinished(), 5)
+    host.go_silent()
+    task = lab.ask("one", "vm", "start")
+    eventually(lambda: lab.task(task)["state"] == "running", 5)
+
+    with ThreadPoolExecutor(len(lab.processes)) as threads:
+        ended = list(threads.map(Process.terminate, lab.processes))
+
+    assert {code for code, _ in ended} == {0}
+    assert max(lasted_s for _, lasted_s in ended) < WITHIN_S
