@@ -41,7 +41,9 @@ async def test_sockets_are_told_to_look_again_after_redis_was_away(
         ]
         await until(lambda: rows.listeners(CHANNEL) == 1)
         rows.publish((CHANNEL, SAMPLE))
-        assert await ws.recv() == SAMPLE.decode()
+        # Whoever had to link up twice was told twice, which does no harm.
+        while (text := await ws.recv()) != SAMPLE.decode():
+            assert json.loads(text) in frames
         async with httpx.AsyncClient(base_url=server.url) as api:
             await api.delete("/api/hosts/kvm-2")
         assert (await frame(ws))["type"] == "hosts-changed"

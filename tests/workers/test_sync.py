@@ -312,6 +312,7 @@ def test_a_namesake_that_was_undefined_is_looked_at_too(world: World) -> None:
         vm_uuid=old,
         state="queued",
         kind="sync_vm",
+        parent=None,
         before=None,
         limit=10,
     )
