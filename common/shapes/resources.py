@@ -156,6 +156,7 @@ class Task(Struct, frozen=True, kw_only=True):
     """Something a host was asked to do, and how it ended.
 
     ``actions`` is about no host: its children are, and ``progress`` counts them.
+    ``waits_for`` says in words what an unfinished task waits for.
     """
 
     id: UUID
@@ -176,6 +177,7 @@ class Task(Struct, frozen=True, kw_only=True):
     revision: int
     parent_id: UUID | None = None
     progress: Progress | None = None
+    waits_for: str | None = None
 
 
 class ProcessHealth(Struct, frozen=True, kw_only=True):

@@ -57,7 +57,7 @@ join unnest(:host_ids::text[], :uuids::uuid[]) as asked (host_id, uuid)
     on v.host_id = asked.host_id and v.uuid = asked.uuid;
 
 -- name: tasks
-select * from tasks where id = any(:ids::uuid[]);
+select t.*, waits_for(t) from tasks t where id = any(:ids::uuid[]);
 
 -- name: prune
 -- Forgets the oldest, so many at a time: what is a day old, and what is too much.

@@ -101,15 +101,15 @@ returning t.id;
 
 -- name: busy
 -- The unfinished task that keeps a VM, or the id of a host, from being acted on.
-select * from tasks
+select t.*, waits_for(t) from tasks t
 where host_id = :host_id and lane = 'power' and state in ('queued', 'running')
     and vm_uuid is not distinct from :vm_uuid::uuid;
 
 -- name: get
-select * from tasks where id = :id;
+select t.*, waits_for(t) from tasks t where id = :id;
 
 -- name: list
-select * from tasks
+select t.*, waits_for(t) from tasks t
 where (:host::text is null or host_id = :host)
     and (:vm::text is null or vm_name = :vm or vm_uuid = :vm_uuid::uuid)
     and (:state::text is null or state = :state)

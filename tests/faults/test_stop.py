@@ -156,6 +156,10 @@ def test_each_fault_and_each_task_says_what_an_operator_asks(
         headers={"X-Request-ID": "operator-1"},
     )
     task = lab.task(f"/api/tasks/{refused.json()['task']}")
+    hold = host.hold_calls(*PRESSES)
+    path = lab.ask("one", "vm", "start")
+    eventually(lambda: hold.reached, 5)
+    under_way = lab.task(path)
     host.refuse()
     eventually(lambda: lab.host("one")["state"] == "unreachable", 20)
     time.sleep(6)
@@ -168,6 +172,8 @@ def test_each_fault_and_each_task_says_what_an_operator_asks(
     assert task["worker"]
     assert task["attempts"] == 1
     assert task["problem"]["detail"] == refused.json()["detail"]
+    assert task["waits_for"] is None
+    assert under_way["waits_for"] == "the host one"
     assert lab.said("reset", request="operator-1", task=task["id"])
     assert lab.said("request", request="operator-1", status=409)
     assert lost["error"]["detail"]

@@ -162,6 +162,7 @@ def test_tasks_wait_as_rows_while_all_workers_are_down_and_run_when_one_returns(
     assert {a.status_code for a in answers} == {202}
     tasks = [a.headers["Location"] for a in answers]
     assert {lab.task(path)["state"] for path in tasks} == {"queued"}
+    eventually(lambda: lab.task(tasks[0])["waits_for"] == "a worker: none lives", 10)
     health = lab.api.get("/api/health").json()
     lab.worker()
 
@@ -169,7 +170,9 @@ def test_tasks_wait_as_rows_while_all_workers_are_down_and_run_when_one_returns(
     assert {task["state"] for task in ended} == {"done"}
     assert {task["attempts"] for task in ended} == {1}
     assert host.pressed == {("start", name): 1 for name in names}
-    assert health["status"] == "degraded" or health["workers"]["alive"] == 2
+    assert health["workers"]["answers"] is False
+    assert any("No worker lives" in problem for problem in health["problems"])
+    assert {task["waits_for"] for task in ended} == {None}
 
 
 def test_a_stopped_worker_does_not_press_what_was_given_to_another_meanwhile(

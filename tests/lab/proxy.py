@@ -255,6 +255,11 @@ class LibvirtProxy(Proxy):
         self._holds.append(hold)
         return hold
 
+    async def _cut(self) -> None:
+        for late in self._late:
+            late.cancel()
+        await super()._cut()
+
     async def _read(self, reader: asyncio.StreamReader) -> bytes:
         try:
             length = await reader.readexactly(4)
