@@ -36,6 +36,9 @@ from common.shapes.fleet import VmFilter
 MOST: Final = 10_000
 """So many VMs at a time, however few the filter leaves out."""
 
+MANY: Final = "*"
+"""Stands for the host of a task about many; no host has this id."""
+
 Request = falcon.asgi.Request
 Response = falcon.asgi.Response
 
@@ -119,7 +122,7 @@ class FleetActions:
     async def _write(
         self, req: Request, change: AsyncChange, wanted: Actions, targets: list[Target]
     ) -> UUID:
-        parent = row_of(req, Order("actions", "fleet", "", params=wanted))
+        parent = row_of(req, Order("actions", "fleet", MANY, params=wanted))
         await claim(change, req, parent["id"])
         await change.run(sql.tasks.add_parent, **parent, total=len(targets))
         children = [Child(uuid7(), t, _refusal(t)) for t in targets]

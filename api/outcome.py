@@ -103,8 +103,9 @@ class Outcomes:
         """Await a task that ``write`` writes itself."""
         async with self._changes.begin() as change:
             task_id = await write(change)
-            end = self._relay.end_of(task_id)
-        return await self._awaited(task_id, end, self._patience_s(req))
+        # It may have ended as it was written, and nobody tells of that.
+        task = await self.of_known(task_id, self._patience_s(req))
+        return task or await self._row(task_id)
 
     async def of_known(self, task_id: UUID, wait_s: float) -> Task | None:
         """The task as it is when it ended, or after so long."""

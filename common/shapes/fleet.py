@@ -96,11 +96,15 @@ PartialVm: Any = defstruct(
 )
 
 
+Text = Annotated[str, Meta(pattern=r"\A[^\x00]*\Z")]
+"""Postgres knows no zero character, so nothing has a name with one."""
+
+
 class VmReference(Struct, frozen=True, forbid_unknown_fields=True):
     """``name`` is the VM's name or its UUID."""
 
     host: HostId
-    name: Annotated[str, Meta(min_length=1, max_length=4096)]
+    name: Annotated[Text, Meta(min_length=1, max_length=4096)]
 
 
 class VmFilter(
@@ -108,14 +112,14 @@ class VmFilter(
 ):
     """VMs that fit every filter, as in ``GET /api/vms``; at least one is needed."""
 
-    host: str | None = None
-    name: str | None = None
+    host: Text | None = None
+    name: Text | None = None
     state: Annotated[int, Meta(ge=0, le=7)] | None = None
     uuid: UUID | None = None
     mac: Mac | None = None
-    disk: str | None = None
-    network: str | None = None
-    q: Annotated[str, Meta(max_length=200)] | None = None
+    disk: Text | None = None
+    network: Text | None = None
+    q: Annotated[Text, Meta(max_length=200)] | None = None
 
 
 class Actions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -155,7 +155,8 @@ class Progress(Struct, frozen=True, kw_only=True):
 class Task(Struct, frozen=True, kw_only=True):
     """Something a host was asked to do, and how it ended.
 
-    ``actions`` is about no host: its children are, and ``progress`` counts them.
+    ``actions`` is about many hosts, ``*``: its children are about one each, and
+    ``progress`` counts them.
     ``waits_for`` says in words what an unfinished task waits for.
     """
 

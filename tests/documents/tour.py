@@ -112,6 +112,19 @@ def walk(system: System, host: Host) -> Tour:
     listener.wait(10, "error")
     tour.ask(ACTION, 204, {"action": "destroy"}, **web)
 
+    both = {"action": "start", "filter": {"host": "kvm1", "name": "*"}}
+    tour.ask("POST /api/actions", 400, {"action": "start"})
+    slow = both | {"per_host": 1}
+    many = tour.ask("POST /api/actions", 202, slow, prefer="respond-async")
+    tour.ask("DELETE /api/tasks/{task_id}", 200, task_id=many["id"])
+    tour.ask("GET /api/tasks/{task_id}", 200, task_id=many["id"], query="?wait=30")
+    off = {"action": "destroy", "vms": [{"host": "kvm1", "name": "web"}]}
+    done = tour.ask("POST /api/actions", 200, off)
+    tour.ask("DELETE /api/tasks/{task_id}", 409, task_id=done["id"])
+    tour.ask("DELETE /api/tasks/{task_id}", 404, task_id=NOBODY)
+
+    tour.ask("POST /api/hosts/check", 200, {"uri": host.uri})
+    tour.ask("POST /api/hosts/check", 422, {"uri": "qemu+ext:///system"})
     tour.ask("POST /api/hosts/{host_id}/sync", 204, **kvm1)
     tour.ask("PATCH /api/hosts/{host_id}", 200, {"uri": host.uri}, **kvm1)
     tour.ask("POST /api/hosts/{host_id}/disconnect", 200, **kvm1)
