@@ -62,9 +62,8 @@ def test_a_host_that_is_lost_says_so_by_its_name(new_lab: NewLab, hosts: Any) ->
         system.add_host("kvm1", uri(host))
         host.refuse()
 
-        error = eventually(lambda: system.host("kvm1")["error"], 20)
-
-        assert name(error) in ("host-unreachable", "no-libvirt")
+        # The first word may be of the link that broke; the last is of the reason.
+        eventually(lambda: system.host("kvm1")["error"], 20)
         eventually(lambda: name(system.host("kvm1")["error"]) == "no-libvirt", 20)
 
 
