@@ -34,11 +34,12 @@ from api.search import FleetOverview, Vms
 from api.subscriptions import Tail
 from api.tasks import OneTask, Tasks
 from api.vms import HostVms, OneVm, VmAction, VmHardwares
-from common import bus, measurements, uri
+from common import bus, measurements
 from common.changes import AsyncChanges
 from common.db import AsyncPool, AsyncReader, make_async_pool
 from common.queue import Queue, WakeBroker
 from common.settings import Settings
+from common.uri_policy import UriPolicy
 
 LINK_S = 2
 """At the start, Redis gets so long to answer before requests are served without it."""
@@ -64,7 +65,7 @@ class Web:
         self._tail = Tail(news, self._relay.bell)
         outcomes = Outcomes(changes, rows, self._relay, settings.virtumancer_wait_s)
         inventory = Inventory(rows)
-        policy = uri.UriPolicy(settings.uri_socket_dirs)
+        policy = UriPolicy.of(settings)
 
         host = "/api/hosts/{host_id:segment}"
         vm = f"{host}/vms/{{vm:segment}}"

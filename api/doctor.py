@@ -8,6 +8,7 @@ from api.outcome import Order, Outcomes, answer
 from common import uri
 from common.errors import UriNotAllowed, VirtumancerError
 from common.shapes import CheckHost, HostCheck, Task
+from common.uri_policy import UriPolicy
 
 Request = falcon.asgi.Request
 Response = falcon.asgi.Response
@@ -16,7 +17,7 @@ Response = falcon.asgi.Response
 class HostDoctor:
     """What is wrong with the way to a host, and how to put it right."""
 
-    def __init__(self, outcomes: Outcomes, policy: uri.UriPolicy) -> None:
+    def __init__(self, outcomes: Outcomes, policy: UriPolicy) -> None:
         self._outcomes = outcomes
         self._policy = policy
 

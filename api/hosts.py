@@ -25,6 +25,7 @@ from common.errors import (
 from common.shapes import AddHost, Host, HostInfo, MoveHost, Task
 from common.shapes.parameters import Paging
 from common.shapes.resources import HostId
+from common.uri_policy import UriPolicy
 
 Request = falcon.asgi.Request
 Response = falcon.asgi.Response
@@ -38,7 +39,7 @@ class Hosts:
         rows: AsyncReader,
         inventory: Inventory,
         outcomes: Outcomes,
-        policy: uri.UriPolicy,
+        policy: UriPolicy,
     ) -> None:
         self._rows = rows
         self._inventory = inventory
@@ -93,7 +94,7 @@ class OneHost:
         changes: AsyncChanges,
         inventory: Inventory,
         outcomes: Outcomes,
-        policy: uri.UriPolicy,
+        policy: UriPolicy,
     ) -> None:
         self._changes = changes
         self._inventory = inventory

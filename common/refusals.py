@@ -60,6 +60,18 @@ class SshKeyUnusable(ConnectionFailed):
     advice = "Make a key with `ssh-keygen -t ed25519 -N ''`, and keep it at mode 600."
 
 
+class CertificateUntrusted(ConnectionFailed):
+    type = "certificate-untrusted"
+    title = "One side does not trust the other's certificate"
+    advice = "Sign both by the CA that both sides know, the host's for its name."
+
+
+class CertificateUnusable(ConnectionFailed):
+    type = "certificate-unusable"
+    title = "No usable TLS certificate of our own"
+    advice = "Put cacert.pem, clientcert.pem and clientkey.pem into its folder."
+
+
 class ForwardingForbidden(ConnectionFailed):
     """The login worked, and sshd does not forward to libvirt's socket."""
 

@@ -16,6 +16,7 @@ def _doc(text: str) -> Meta:
 
 
 Positive = Meta(gt=0)
+_DRIVER = "(qemu|test|xen|lxc|ch|vz|bhyve)"
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,9 +37,18 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     virtumancer_uri_socket_dirs: Annotated[
         str, _doc("folders, separated by `:`, whose sockets a host's URI may name")
     ] = ""
+    virtumancer_uri_drivers: Annotated[
+        str,
+        Meta(pattern=f"^{_DRIVER}(,{_DRIVER})*$"),
+        _doc("drivers of a host's URI, of qemu, test, xen, lxc, ch, vz and bhyve"),
+    ] = "qemu,test"
     virtumancer_ssh_dir: Annotated[
         str, _doc("folder with the ssh keys (`id_*`) and `known_hosts` for ssh hosts")
     ] = "~/.ssh"
+    virtumancer_tls_dir: Annotated[
+        str,
+        _doc("folder with `cacert.pem`, `clientcert.pem`, `clientkey.pem` for tls"),
+    ] = "~/.pki/libvirt"
     virtumancer_wait_s: Annotated[
         float,
         Positive,
@@ -94,6 +104,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def uri_socket_dirs(self) -> tuple[Path, ...]:
         return tuple(Path(d) for d in self.virtumancer_uri_socket_dirs.split(":") if d)
+
+    @property
+    def uri_drivers(self) -> tuple[str, ...]:
+        return tuple(self.virtumancer_uri_drivers.split(","))
+
+    @property
+    def tls_dir(self) -> Path:
+        return Path(self.virtumancer_tls_dir).expanduser()
 
     @property
     def ssh_dir(self) -> Path:

@@ -1,44 +1,29 @@
 """A host's URI: read, checked against tables of what is allowed, and written anew.
 
 No URI of a user's ever reaches libvirt: its parameters can run commands, read files
-and switch checks off. What is not in these tables does not exist.
+and switch checks off. Refusals never repeat what may be a secret.
 """
 
 import ipaddress
-import os.path
 import re
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NoReturn
+from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
-from common.errors import UriNotAllowed
-
-PATHS = {"qemu": ("system", "session"), "test": ("default",)}
-"""Drivers, and the paths each one has."""
-
-PORTS = {"tcp": 16509, "ssh": 22}
-"""Transports that cross a network, and the port each one takes by default."""
-
-LOCAL_SOCKETS = (
-    "/run/libvirt/libvirt-sock",
-    "/run/libvirt/virtqemud-sock",
-    "/var/run/libvirt/libvirt-sock",
-    "/var/run/libvirt/virtqemud-sock",
-)
-"""libvirt's own sockets on this machine; the first that exists is the default."""
-
-REMOTE_SOCKET = "/var/run/libvirt/libvirt-sock"
-"""Where libvirtd listens on the far side of ssh, unless ``socket=`` says otherwise."""
-
-EXAMPLES = (
-    "qemu+ssh://user@host/system, qemu+tcp://host/system, qemu:///system or "
-    "qemu+unix:///system?socket=/path/libvirt-sock"
+from common.uri_policy import (
+    CARRIERS,
+    EXAMPLES,
+    PARAMETERS,
+    PATHS,
+    PORTS,
+    REFUSED,
+    REMOTE_SOCKET,
+    UriPolicy,
+    check_far_socket,
+    refuse,
 )
 
-# sockaddr_un holds 108 bytes, the last of them zero.
-_LONGEST_SOCKET = 107
-_LONGEST_URI = 1024
+_LONGEST_URI: Final = 1024
 
 _URI = re.compile(
     r"(?P<driver>[A-Za-z][A-Za-z0-9]*)(?:\+(?P<transport>[A-Za-z0-9]+))?"
@@ -47,17 +32,18 @@ _URI = re.compile(
 )
 _USER = re.compile(r"[a-z_][a-z0-9_.-]{0,31}")
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
-_REMOTE_SOCKET = re.compile(r"/[A-Za-z0-9._/-]+")
+_NAME = re.compile(r"[A-Za-z0-9_.%-]{0,32}")
 
 
 @dataclass(frozen=True, slots=True)
 class HostUri:
     """A host's address, every part of it checked.
 
-    ``transport`` is ``unix``, ``tcp`` or ``ssh``; ``path`` is without its slash
-    (``system``, ``session``, ``default``); ``port`` is None where it is the transport's
-    own. ``socket`` is on this machine for unix (None
-    is libvirt's own), on the far side for ssh (never None), and None for tcp.
+    ``transport`` is ``unix``, ``tcp``, ``tls`` or ``ssh``; ``path`` is without its
+    slash (``system``, ``session``, ``default``); ``port`` is None where it is the
+    transport's own. ``socket`` is on this machine for unix (None is libvirt's own), on
+    the far side for ssh (never None), and else None. ``keyfile`` and ``known_hosts``
+    are files of this machine in place of the usual ones, for ssh.
     """
 
     driver: str
@@ -67,6 +53,8 @@ class HostUri:
     host: str | None = None
     port: int | None = None
     socket: str | None = None
+    keyfile: str | None = None
+    known_hosts: str | None = None
 
     def __str__(self) -> str:
         """The canonical text, which parses to the same address."""
@@ -76,8 +64,14 @@ class HostUri:
             scheme += f"+{self.transport}"
         if self.transport == "ssh" and self.path != "session":
             socket = None if socket == REMOTE_SOCKET else socket
+        parameters = {
+            "socket": socket,
+            "keyfile": self.keyfile,
+            "known_hosts": self.known_hosts,
+        }
+        query = "&".join(f"{n}={quote(v)}" for n, v in parameters.items() if v)
         text = f"{scheme}://{self._authority()}/{self.path}"
-        return f"{text}?socket={quote(socket)}" if socket is not None else text
+        return f"{text}?{query}" if query else text
 
     def _authority(self) -> str:
         host = self.host or ""
@@ -88,82 +82,74 @@ class HostUri:
         return f"{user}{host}{port}"
 
 
-@dataclass(frozen=True, slots=True)
-class UriPolicy:
-    """What this installation allows beyond the tables above.
-
-    ``socket_folders`` are the folders of this machine whose sockets may be named.
-    """
-
-    socket_folders: tuple[Path, ...] = ()
-
-
 def parse(text: str, policy: UriPolicy) -> HostUri:
     """Read and check, or raise UriNotAllowed saying what to write in its place.
 
-    A local socket's links are followed on this machine, now: whoever opens the
-    connection parses again.
+    Links of this machine's files are followed now: whoever opens the connection parses
+    again.
     """
     match = _split(text)
-    driver, transport = _scheme(match)
+    driver, transport = _scheme(match, policy)
     path = _path(driver, match)
-    socket = _parameters(match["query"])
+    given = _parameters(match["query"], transport)
+    socket = given.get("socket")
     if transport == "unix":
         return _local(driver, path, match["authority"], socket, policy)
     user, host, port = _authority(match["authority"], transport)
     if transport == "ssh":
-        socket = _remote_socket(path, socket)
-    elif socket is not None:
-        _refuse("the parameter socket has no meaning over tcp; leave it out")
-    return HostUri(driver, transport, path, user, host, port, socket)
-
-
-def _refuse(reason: str) -> NoReturn:
-    raise UriNotAllowed(f"The URI is not allowed: {reason}.")
+        socket = _far_socket(path, socket)
+    for name in ("keyfile", "known_hosts"):
+        if name in given:
+            policy.check_ssh_file(name, given[name])
+    files = given.get("keyfile"), given.get("known_hosts")
+    return HostUri(driver, transport, path, user, host, port, socket, *files)
 
 
 def _split(text: str) -> re.Match[str]:
     if len(text) > _LONGEST_URI:
-        _refuse(f"it is longer than {_LONGEST_URI} characters")
+        refuse(f"it is longer than {_LONGEST_URI} characters")
     if not text.isascii() or not text.isprintable() or " " in text:
-        _refuse("it holds a space, a control character or a letter outside ASCII")
+        refuse("it holds a space, a control character or a letter outside ASCII")
+    if _holds_password(text):
+        refuse("a password does not belong in a URI; use a key")
     match = _URI.fullmatch(text)
     if match is None:
-        _refuse(f"it is not of the form driver+transport://host/path; write {EXAMPLES}")
+        refuse(f"it is not of the form driver+transport://host/path; write {EXAMPLES}")
     if match["fragment"] is not None:
-        _refuse("a fragment (#…) has no meaning here; leave it out")
-    before_query = text.partition("?")[0]
-    if "%" in before_query:
-        _refuse("percent escapes are not allowed before the parameters")
+        refuse("a fragment (#…) has no meaning here; leave it out")
+    if "%" in text.partition("?")[0]:
+        refuse("percent escapes are not allowed before the parameters")
     return match
 
 
-def _scheme(match: re.Match[str]) -> tuple[str, str]:
+def _holds_password(text: str) -> bool:
+    """Also one with a "/", "?" or "#" in it, which ends the authority too early."""
+    rest = text.partition("://")[2]
+    if rest.startswith("/"):
+        rest = rest.partition("?")[0]
+    before, at, _ = rest.rpartition("@")
+    return bool(at) and ":" in before
+
+
+def _scheme(match: re.Match[str], policy: UriPolicy) -> tuple[str, str]:
     driver = match["driver"].lower()
-    if driver not in PATHS:
-        _refuse(
-            f"the driver {driver} is not supported; "
-            f"the drivers are {' and '.join(PATHS)}: {EXAMPLES}"
-        )
+    policy.check_driver(driver)
     if match["transport"] is None:
         return driver, _implied_transport(driver, match["authority"])
     transport = match["transport"].lower()
-    if transport != "unix" and transport not in PORTS:
-        _refuse(
+    if transport not in CARRIERS:
+        refuse(
             f"the transport {transport} is not supported; "
-            f"the transports are unix, tcp and ssh: {EXAMPLES}"
+            f"the transports are {', '.join(CARRIERS)}: {EXAMPLES}"
         )
-    return driver, transport
+    return driver, CARRIERS[transport]
 
 
 def _implied_transport(driver: str, authority: str) -> str:
     if authority:
-        _refuse(
-            f"a host without a transport means tls to libvirt, which is not supported; "
-            f"write {driver}+ssh:// or {driver}+tcp://"
-        )
+        return "tls"
     if driver == "test":
-        _refuse(
+        refuse(
             "test:/// lives inside one process and cannot be shared; serve it from a "
             "libvirtd and write test+unix:///default?socket=/path/libvirt-sock"
         )
@@ -174,100 +160,83 @@ def _path(driver: str, match: re.Match[str]) -> str:
     path = (match["path"] or "").removeprefix("/")
     if path not in PATHS[driver]:
         allowed = " or ".join(f"/{name}" for name in PATHS[driver])
-        _refuse(f"the path of {driver} is {allowed}, not /{path}")
+        refuse(f"the path of {driver} is {allowed}, not /{path}")
     return path
 
 
-def _parameters(query: str | None) -> str | None:
-    """The value of ``socket``, the only parameter there is."""
-    socket = None
+def _parameters(query: str | None, transport: str) -> dict[str, str]:
+    given: dict[str, str] = {}
     # libvirt takes ";" for "&" too, and names in any case: so must we.
     for parameter in re.split("[&;]", query) if query is not None else ():
-        name, _, value = parameter.partition("=")
-        if name.lower() != "socket":
-            _refuse(f"the parameter {name!r} is refused; only socket is allowed")
-        if socket is not None:
-            _refuse("the parameter socket is given twice")
-        socket = _unescaped(value)
-    return socket
+        written, _, value = parameter.partition("=")
+        name = written.lower()
+        if name not in PARAMETERS[transport]:
+            _refuse_parameter(written, transport)
+        if name in given:
+            refuse(f"the parameter {name} is given twice")
+        given[name] = _unescaped(name, value)
+    if given.pop("known_hosts_verify", "normal") != "normal":
+        refuse(
+            "the parameter 'known_hosts_verify' is refused unless it is normal: a host "
+            "is always checked"
+        )
+    return given
 
 
-def _unescaped(value: str) -> str:
+def _refuse_parameter(written: str, transport: str) -> None:
+    allowed = ", ".join(PARAMETERS[transport]) or "none"
+    named = f"parameter {written!r}" if _NAME.fullmatch(written) else "parameter"
+    why = REFUSED.get(written.lower(), "it is not known")
+    refuse(f"the {named} is refused: {why}; {transport} takes {allowed}")
+
+
+def _unescaped(name: str, value: str) -> str:
     try:
-        socket = unquote_to_bytes(value).decode("utf-8")
+        path = unquote_to_bytes(value).decode("utf-8")
     except UnicodeDecodeError:
-        _refuse("the parameter socket is not UTF-8")
-    if not socket.isprintable():
-        _refuse("the parameter socket holds a control character")
-    return socket
+        refuse(f"the parameter {name} is not UTF-8")
+    if not path.isprintable():
+        refuse(f"the parameter {name} holds a control character")
+    return path
 
 
 def _local(
     driver: str, path: str, authority: str, socket: str | None, policy: UriPolicy
 ) -> HostUri:
     if authority:
-        _refuse(
+        refuse(
             f"unix means this machine and takes no host; "
-            f"write {driver}+unix:///{path} or {driver}+ssh://{authority}/{path}"
+            f"write {driver}+unix:///{path} or {driver}+ssh://host/{path}"
         )
     if socket is not None:
-        _check_local_socket(socket, policy)
+        policy.check_local_socket(driver, socket)
     elif path != "system":
-        _refuse(
+        refuse(
             f"/{path} has no socket of its own on this machine that others can find; "
             f"write {driver}+unix:///{path}?socket=/path/libvirt-sock"
         )
     return HostUri(driver, "unix", path, socket=socket)
 
 
-def _check_local_socket(socket: str, policy: UriPolicy) -> None:
-    _check_shape(socket)
-    if socket in LOCAL_SOCKETS:
-        return
-    real = os.path.realpath(socket)
-    for folder in policy.socket_folders:
-        # A link or a ".." must not lead out of the folder, nor the folder itself be /.
-        real_folder = os.path.realpath(folder)
-        if real_folder != "/" and real.startswith(real_folder + "/"):
-            return
-    _refuse(
-        f"the socket {socket} does not lie in a folder that this installation allows; "
-        f"add its folder to VIRTUMANCER_URI_SOCKET_DIRS"
-    )
-
-
-def _check_shape(socket: str) -> None:
-    if len(os.fsencode(socket)) > _LONGEST_SOCKET:
-        _refuse(f"the socket's path is longer than {_LONGEST_SOCKET} bytes")
-    if not socket.startswith("/") or os.path.normpath(socket) != socket:
-        _refuse("the socket must be an absolute path without '..', '.' or '//'")
-    if socket.startswith("//"):
-        _refuse("the socket must begin with a single '/'")
-
-
-def _remote_socket(path: str, socket: str | None) -> str:
-    if socket is None:
-        if path == "session":
-            _refuse(
-                "over ssh /session needs the socket of that user's libvirtd; "
-                "add ?socket=/run/user/1000/libvirt/libvirt-sock"
-            )
-        return REMOTE_SOCKET
-    _check_shape(socket)
-    if not _REMOTE_SOCKET.fullmatch(socket):
-        _refuse("a socket on the far side is made of A-Z a-z 0-9 . _ - and / alone")
-    return socket
+def _far_socket(path: str, socket: str | None) -> str:
+    if socket is not None:
+        check_far_socket(socket)
+        return socket
+    if path == "session":
+        refuse(
+            "over ssh /session needs the socket of that user's libvirtd; "
+            "add ?socket=/run/user/1000/libvirt/libvirt-sock"
+        )
+    return REMOTE_SOCKET
 
 
 def _authority(authority: str, transport: str) -> tuple[str | None, str, int | None]:
     userinfo, at, host_and_port = authority.rpartition("@")
     user = userinfo if at else None
     if user is not None and transport != "ssh":
-        _refuse("only ssh takes a user; leave out what stands before the @")
-    if user is not None and ":" in user:
-        _refuse("a password does not belong in a URI; use a key")
+        refuse("only ssh takes a user; leave out what stands before the @")
     if user is not None and not _USER.fullmatch(user):
-        _refuse(f"{user!r} is not the name of a user")
+        refuse("what stands before the @ is not the name of a user (a-z 0-9 _ . -)")
     host, port = _host_and_port(host_and_port)
     return user, host, None if port == PORTS[transport] else port
 
@@ -276,12 +245,12 @@ def _host_and_port(text: str) -> tuple[str, int | None]:
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
         if not bracket or not _is_ip(host, 6):
-            _refuse("what stands between [ and ] is not an IPv6 address")
+            refuse("what stands between [ and ] is not an IPv6 address")
     else:
         host, colon, rest = text.partition(":")
         rest = colon + rest
         if ":" in rest[1:]:
-            _refuse("an IPv6 address stands in brackets: [2001:db8::1]")
+            refuse("an IPv6 address stands in brackets: [2001:db8::1]")
         _check_host(host)
     if not rest:
         return host.lower(), None
@@ -291,24 +260,24 @@ def _host_and_port(text: str) -> tuple[str, int | None]:
 def _port(text: str) -> int:
     digits = text.removeprefix(":")
     if text[0] != ":" or not re.fullmatch("[0-9]{1,5}", digits):
-        _refuse(f"{digits!r} is not a port")
+        refuse("what follows the host is not a port")
     port = int(digits)
     if not 1 <= port <= 65535:
-        _refuse("a port lies between 1 and 65535")
+        refuse("a port lies between 1 and 65535")
     return port
 
 
 def _check_host(host: str) -> None:
     if not host:
-        _refuse(f"it names no host; write {EXAMPLES}")
+        refuse(f"it names no host; write {EXAMPLES}")
     if _is_ip(host, 4):
         return
     # Read as numbers, 127.1 and 2130706433 would be addresses in disguise.
     labels = host.removesuffix(".").split(".")
-    if re.fullmatch("[0-9]+|0[xX][0-9A-Fa-f]*", labels[-1]):
-        _refuse(f"{host!r} is neither a host's name nor an IP address")
-    if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
-        _refuse(f"{host!r} is neither a host's name nor an IP address")
+    numeric = re.fullmatch("[0-9]+|0[xX][0-9A-Fa-f]*", labels[-1])
+    shaped = len(host) <= 253 and all(_LABEL.fullmatch(label) for label in labels)
+    if numeric or not shaped:
+        refuse(f"{host!r} is neither a host's name nor an IP address")
 
 
 def _is_ip(host: str, version: int) -> bool:

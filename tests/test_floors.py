@@ -57,7 +57,7 @@ FLOORS = {
     "common": (
         ("common.shapes", "common.settings"),
         ("common.metrics", "common.samples", "common.tracing", "common.telemetry"),
-        ("common.errors", "common.log", "common.uri"),
+        ("common.errors", "common.log", "common.uri_policy", "common.uri"),
         ("common.bus", "common.power", "common.refusals"),
         ("common.db", "common.queue", "common.catalogue"),
         ("common.changes", "common.migrate"),

@@ -254,7 +254,8 @@ def test_a_host_that_dies_is_unreachable(
 OPEN_AND_DIE = """
 import os, sys
 from pathlib import Path
-from common.uri import UriPolicy, parse
+from common.uri import parse
+from common.uri_policy import UriPolicy
 from workers.hypervisor.connection import Connection
 uri = parse(sys.argv[1], UriPolicy((Path(sys.argv[2]),)))
 connection = Connection.open(uri, Path(sys.argv[3]))

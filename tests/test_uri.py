@@ -7,9 +7,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from common.errors import UriNotAllowed
-from common.uri import HostUri, UriPolicy, parse
+from common.settings import from_environment
+from common.uri import HostUri, parse
+from common.uri_policy import CARRIERS, PARAMETERS, PATHS, REFUSED, UriPolicy
 
-POLICY = UriPolicy(socket_folders=(Path("/srv/sockets"),))
+POLICY = UriPolicy(socket_folders=(Path("/srv/sockets"),), ssh_folder=Path("/srv/keys"))
+EVERY_DRIVER = UriPolicy(drivers=tuple(PATHS))
 
 
 @pytest.mark.parametrize(
@@ -59,6 +62,16 @@ POLICY = UriPolicy(socket_folders=(Path("/srv/sockets"),))
             "test+tcp://192.0.2.1/default",
             HostUri("test", "tcp", "default", None, "192.0.2.1"),
         ),
+        ("qemu+tls://host/system", HostUri("qemu", "tls", "system", host="host")),
+        ("qemu://host/system", HostUri("qemu", "tls", "system", host="host")),
+        (
+            "qemu+libssh2://u@host/system?keyfile=/srv/keys/a&known_hosts=/srv/keys/b"
+            "&known_hosts_verify=normal",
+            HostUri(
+                *("qemu", "ssh", "system", "u", "host", None),
+                *("/var/run/libvirt/libvirt-sock", "/srv/keys/a", "/srv/keys/b"),
+            ),
+        ),
     ],
 )
 def test_a_proper_uri_is_taken_apart(text: str, expected: HostUri) -> None:
@@ -82,6 +95,14 @@ def test_a_proper_uri_is_taken_apart(text: str, expected: HostUri) -> None:
         (
             "test+unix:///default?socket=/srv/sockets/a%20b%3Fc",
             "test+unix:///default?socket=/srv/sockets/a%20b%3Fc",
+        ),
+        ("qemu+tls://host:16514/system", "qemu+tls://host/system"),
+        ("qemu://host/system", "qemu+tls://host/system"),
+        ("qemu+libssh://host/system", "qemu+ssh://host/system"),
+        ("qemu+libssh2://host/system", "qemu+ssh://host/system"),
+        (
+            "qemu+ssh://host/system?known_hosts=/srv/keys/k&keyfile=/srv/keys/id",
+            "qemu+ssh://host/system?keyfile=/srv/keys/id&known_hosts=/srv/keys/k",
         ),
     ],
 )
@@ -122,23 +143,38 @@ HOSTILE = [
     ("esx://host/?no_verify=1", "driver esx"),
     ("vbox:///session", "driver vbox"),
     ("remote://host/", "driver remote"),
-    ("lxc:///", "driver lxc"),
-    ("xen:///system", "driver xen"),
+    ("lxc:///system", "VIRTUMANCER_URI_DRIVERS"),
+    ("xen:///system", "driver xen is not allowed here"),
     # Transports.
     ("qemu+ext:///system?command=/bin/sh", "transport ext"),
     ("QEMU+EXT:///system?COMMAND=/bin/sh", "transport ext"),
-    ("qemu+tls://host/system", "transport tls is not supported"),
-    ("qemu://host/system", "tls"),
-    ("qemu+libssh://host/system", "transport libssh"),
-    ("qemu+libssh2://host/system", "transport libssh2"),
     ("qemu+vxstream://host/system", "transport vxstream"),
     # Parameters, in any case and behind any separator.
     ("qemu+ssh://host/system?command=/bin/sh", "'command'"),
     ("qemu+ssh://host/system?COMMAND=/bin/sh", "'COMMAND'"),
     ("qemu+ssh://host/system?c%6Fmmand=/bin/sh", "'c%6Fmmand'"),
     ("qemu+ssh://host/system?netcat=/bin/sh", "'netcat'"),
-    ("qemu+ssh://host/system?keyfile=/etc/shadow", "'keyfile'"),
-    ("qemu+ssh://host/system?known_hosts=/tmp/k", "'known_hosts'"),
+    ("qemu+ssh://host/system?keyfile=/etc/shadow", "keyfile"),
+    ("qemu+ssh://host/system?keyfile=/srv/keys/../a", "keyfile"),
+    ("qemu+ssh://host/system?keyfile=/srv/keys/%25h", "keyfile"),
+    ("qemu+ssh://host/system?keyfile=/srv/keys/a%22%20b", "keyfile"),
+    ("qemu+ssh://host/system?keyfile=~/.ssh/id", "keyfile"),
+    ("qemu+ssh://host/system?keyfile=", "keyfile"),
+    ("qemu+ssh://host/system?keyfile=/srv/keys", "keyfile"),
+    ("qemu+tls://host/system?keyfile=/srv/keys/id", "'keyfile'"),
+    ("qemu:///system?keyfile=/srv/keys/id", "'keyfile'"),
+    ("qemu+ssh://host/system?known_hosts=/tmp/k", "known_hosts"),
+    ("qemu+ssh://host/system?known_hosts=/dev/null", "known_hosts"),
+    ("qemu+ssh://host/system?known_hosts_verify=ignore", "'known_hosts_verify'"),
+    ("qemu+ssh://host/system?known_hosts_verify=auto", "'known_hosts_verify'"),
+    ("qemu+ssh://host/system?known_hosts_verify", "'known_hosts_verify'"),
+    ("qemu+ssh://host/system?sshauth=agent", "'sshauth'"),
+    ("qemu+ssh://host/system?no_tty=1", "'no_tty'"),
+    ("qemu+ssh://host/system?mode=direct", "'mode'"),
+    ("qemu+tls://host/system?pkipath=/tmp", "'pkipath'"),
+    ("qemu+tls://host/system?tls_priority=NONE", "'tls_priority'"),
+    ("qemu+tls://host/system?no_verify=1", "'no_verify'"),
+    ("qemu+tls://host/system?socket=/run/s", "'socket'"),
     ("qemu+ssh://host/system?no_verify=1", "'no_verify'"),
     ("qemu+ssh://host/system?proxy=netcat", "'proxy'"),
     ("qemu+ssh://host/system?name=qemu:///embed", "'name'"),
@@ -186,7 +222,7 @@ HOSTILE = [
     ("qemu:///session", "socket"),
     ("test+unix:///default", "socket"),
     ("qemu+ssh://host/session", "socket"),
-    ("qemu+tcp://host/system?socket=/run/s", "no meaning over tcp"),
+    ("qemu+tcp://host/system?socket=/run/s", "no meaning over a network"),
     ("qemu+unix:///system?socket=", "absolute"),
     ("qemu+unix:///system?socket", "absolute"),
     ("qemu+unix:///system?socket=run/s", "absolute"),
@@ -221,6 +257,81 @@ def test_a_hostile_uri_is_refused_by_name(text: str, named: str) -> None:
     assert named in refusal.value.detail
 
 
+@pytest.mark.parametrize("driver", list(PATHS))
+def test_a_driver_is_allowed_when_it_is_configured(driver: str) -> None:
+    path = PATHS[driver][0]
+
+    assert parse(f"{driver}+tcp://host/{path}", EVERY_DRIVER).driver == driver
+    with pytest.raises(UriNotAllowed):
+        parse(f"{driver}+tcp://host/{path}", UriPolicy(drivers=()))
+
+
+def test_the_configured_drivers_are_those_that_are_known() -> None:
+    servers = {"DATABASE_URL": "x", "REDIS_URL": "x"}
+    told = servers | {"VIRTUMANCER_URI_DRIVERS": ",".join(PATHS)}
+
+    assert UriPolicy.of(from_environment(told)).drivers == tuple(PATHS)
+    assert UriPolicy.of(from_environment(servers)).drivers == ("qemu", "test")
+    for wrong in ("esx", "qemu,esx", "qemu,", "qemu;xen"):
+        with pytest.raises(SystemExit):
+            from_environment(servers | {"VIRTUMANCER_URI_DRIVERS": wrong})
+
+
+@pytest.mark.parametrize("carrier", sorted(set(CARRIERS.values())))
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_a_dangerous_parameter_is_refused_by_name_with_a_reason(
+    carrier: str, name: str
+) -> None:
+    if name in PARAMETERS[carrier]:
+        return
+
+    with pytest.raises(UriNotAllowed) as refusal:
+        parse(
+            f"qemu+{carrier}://host/system?{name}=1".replace("unix://host", "unix://"),
+            POLICY,
+        )
+
+    assert f"'{name}' is refused: {REFUSED[name]}" in refusal.value.detail
+
+
+SECRET = "hunter2"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"qemu+ssh://user:{SECRET}@host/system",
+        f"qemu+ssh://:{SECRET}@host/system",
+        f"qemu+tcp://user:{SECRET}@host/system",
+        f"qemu+tls://user:{SECRET}@host/system",
+        f"qemu+unix://user:{SECRET}@host/system",
+        f"qemu://user:{SECRET}@host/system",
+        f"qemu+ext://user:{SECRET}@host/system",
+        f"esx://user:{SECRET}@host/system",
+        f"qemu+ssh://user:a/{SECRET}@host/system",
+        f"qemu+ssh://user:{SECRET}/a@host/system",
+        f"qemu+ssh://user:a?{SECRET}@host/system",
+        f"qemu+ssh://user:{SECRET}?a@host/system",
+        f"qemu+ssh://user:a#{SECRET}@host/system",
+        f"qemu+ssh://user:{SECRET}#a@host/system",
+        f"qemu+ssh://user:a@{SECRET}@host/system",
+        f"qemu+ssh://user:{SECRET}%40@host/system",
+        f"qemu+ssh:///user:{SECRET}@host/system",
+        f"qemu+ssh://{SECRET}!@host/system",
+        f"qemu+ssh://host:{SECRET}/system",
+        f"qemu+ssh://host/system?password={SECRET}",
+        f"qemu+ssh://host/system?keyfile={SECRET}",
+        f"qemu+ssh://host/system?sshauth={SECRET}",
+        f"user:{SECRET}@host",
+    ],
+)
+def test_a_secret_is_not_repeated_in_the_refusal(text: str) -> None:
+    with pytest.raises(UriNotAllowed) as refusal:
+        parse(text, POLICY)
+
+    assert SECRET not in str(refusal.value)
+
+
 def test_a_link_must_not_lead_out_of_the_allowed_folder(tmp_path: Path) -> None:
     allowed = tmp_path / "allowed"
     allowed.mkdir()
@@ -244,6 +355,21 @@ def test_an_allowed_folder_may_itself_be_a_link(tmp_path: Path) -> None:
     assert parse(f"qemu+unix:///system?socket={tmp_path}/real/s", policy)
 
 
+def test_a_key_lies_in_its_folder_whatever_its_links_say(tmp_path: Path) -> None:
+    (tmp_path / "id_rack7").touch()
+    (tmp_path / "id_shadow").symlink_to("/etc/shadow")
+    policy = UriPolicy(ssh_folder=tmp_path)
+
+    inside = parse(f"qemu+ssh://host/system?keyfile={tmp_path}/id_rack7", policy)
+
+    assert inside.keyfile == f"{tmp_path}/id_rack7"
+    for name in ("keyfile", "known_hosts"):
+        with pytest.raises(UriNotAllowed):
+            parse(f"qemu+ssh://host/system?{name}={tmp_path}/id_shadow", policy)
+        with pytest.raises(UriNotAllowed):
+            parse(f"qemu+ssh://host/system?{name}={tmp_path}/id_rack7", UriPolicy())
+
+
 def test_no_folder_is_allowed_unless_it_is_named() -> None:
     for folders in [(), (Path("/"),)]:
         with pytest.raises(UriNotAllowed):
@@ -256,6 +382,8 @@ PIECES = st.sampled_from(
         "test",
         "+",
         "ssh",
+        "libssh2",
+        "tls",
         "tcp",
         "unix",
         "ext",
@@ -273,6 +401,9 @@ PIECES = st.sampled_from(
         "&",
         ";",
         "socket",
+        "keyfile",
+        "known_hosts",
+        "/srv/keys/id",
         "=",
         "#",
         "%2F",

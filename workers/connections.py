@@ -10,10 +10,12 @@ import structlog
 from common import metrics
 from common.errors import HostTimeout, HostUnreachable, VirtumancerError
 from common.shapes import CheckStep
-from common.uri import UriPolicy, parse
+from common.uri import parse
+from common.uri_policy import UriPolicy
 from workers.hypervisor.connection import Connection
 from workers.hypervisor.doctor import examine
 from workers.hypervisor.records import Timeouts
+from workers.hypervisor.transport import NOWHERE
 
 
 class ConnectionKey(NamedTuple):
@@ -27,17 +29,25 @@ class ConnectionKey(NamedTuple):
 class Connections:
     """Threads that want the same host at once share one attempt to open it."""
 
-    def __init__(self, policy: UriPolicy, ssh_dir: Path, timeouts: Timeouts) -> None:
+    def __init__(
+        self,
+        policy: UriPolicy,
+        ssh_dir: Path,
+        timeouts: Timeouts,
+        tls_dir: Path = NOWHERE,
+    ) -> None:
         self._policy = policy
         self._ssh_dir = ssh_dir
+        self._tls_dir = tls_dir
         self._timeouts = timeouts
         self._open: dict[ConnectionKey, Future[Connection]] = {}
         self._lock = threading.Lock()
 
     def open(self, uri: str, host_id: str = "") -> Connection:
         """A connection of the caller's own; raises ConnectionFailed, UriNotAllowed."""
+        address = parse(uri, self._policy)
         return Connection.open(
-            parse(uri, self._policy), self._ssh_dir, self._timeouts, host_id
+            address, self._ssh_dir, self._timeouts, host_id, self._tls_dir
         )
 
     def examine(self, uri: str, host_id: str) -> list[CheckStep]:

@@ -19,7 +19,7 @@ from common.db import Reader, open_pool, sql
 from common.errors import StoreUnavailable
 from common.measurements import Publisher
 from common.queue import Queue, WakeBroker
-from common.uri import UriPolicy
+from common.uri_policy import UriPolicy
 from workers import actors
 from workers.actors import Patience, Tasks, Work
 from workers.connections import Connections
@@ -50,11 +50,12 @@ def main() -> None:
     changes = Changes(pool, Bus(bus.connect(config.redis_url)), Queue(broker))
     reader = Reader(pool)
     connections = Connections(
-        UriPolicy(config.uri_socket_dirs),
+        UriPolicy.of(config),
         config.ssh_dir,
         Timeouts(
             config.virtumancer_connect_timeout_s, config.virtumancer_call_timeout_s
         ),
+        config.tls_dir,
     )
     patience = Patience()
     presence = Presence(changes, "worker", stop)

@@ -21,7 +21,7 @@ from common.errors import Interrupted, StoreUnavailable, problem_of
 from common.measurements import Publisher
 from common.queue import Queue, WakeBroker
 from common.settings import Settings
-from common.uri import UriPolicy
+from common.uri_policy import UriPolicy
 from workers.connections import Connections
 from workers.fleet import FleetSample
 from workers.hypervisor import events
@@ -243,11 +243,12 @@ def main() -> None:
     presence = Presence(changes, "monitor", stop)
     leases = Leases(changes, presence)
     connections = Connections(
-        UriPolicy(config.uri_socket_dirs),
+        UriPolicy.of(config),
         config.ssh_dir,
         Timeouts(
             config.virtumancer_connect_timeout_s, config.virtumancer_call_timeout_s
         ),
+        config.tls_dir,
     )
     owner = Owner(
         lambda host: Watch(

@@ -33,13 +33,21 @@ auth_unix_rw = "none"
 host_uuid = "{host_uuid}"
 log_outputs = "3:stderr"
 log_filters = ""
-listen_tls = 0
+listen_tls = {listen_tls}
 listen_tcp = {listen_tcp}
 listen_addr = "127.0.0.1"
 tcp_port = "{tcp_port}"
 auth_tcp = "none"
-max_clients = 200
+{tls}max_clients = 200
 max_anonymous_clients = 200
+"""
+
+TLS_CONF = """\
+tls_port = "{port}"
+auth_tls = "none"
+key_file = "{folder}/serverkey.pem"
+cert_file = "{folder}/servercert.pem"
+ca_file = "{folder}/cacert.pem"
 """
 
 GUARD = Path(__file__).with_name("guard.py")
@@ -55,7 +63,8 @@ cgroup_controllers = []
 class Libvirtd(Server):
     """libvirtd in session mode, serving QEMU and the test driver on a unix socket.
 
-    `listen_tcp` is a port on 127.0.0.1 to serve as well, without authentication.
+    `listen_tcp` is a port on 127.0.0.1 to serve as well, without authentication, and
+    `listen_tls` one with the certificates of the folder beside it.
     `cache` may be shared by several: asking QEMU what it can costs seconds once.
     """
 
@@ -66,11 +75,13 @@ class Libvirtd(Server):
         folder: Path | str,
         *,
         listen_tcp: int | None = None,
+        listen_tls: tuple[int, Path] | None = None,
         host_uuid: str | None = None,
         cache: Path | None = None,
     ) -> None:
         super().__init__(folder)
         self.listen_tcp = listen_tcp
+        self.listen_tls = listen_tls
         self.cache = cache or self.folder / "cache"
         self.host_uuid = host_uuid or str(
             uuid.uuid5(uuid.NAMESPACE_URL, self.folder.as_uri())
@@ -101,15 +112,24 @@ class Libvirtd(Server):
                 host_uuid=self.host_uuid,
                 listen_tcp=int(self.listen_tcp is not None),
                 tcp_port=self.listen_tcp or 16509,
+                listen_tls=int(self.listen_tls is not None),
+                tls=self._tls_conf(),
             ),
         )
+
+    def _tls_conf(self) -> str:
+        if self.listen_tls is None:
+            return ""
+        port, folder = self.listen_tls
+        return TLS_CONF.format(port=port, folder=folder)
 
     @property
     def program(self) -> str:
         return "libvirtd"
 
     def command(self) -> list[str]:
-        listen = ["--listen"] if self.listen_tcp is not None else []
+        listening = self.listen_tcp is not None or self.listen_tls is not None
+        listen = ["--listen"] if listening else []
         return [
             *("/usr/bin/python3", "-I", "-S", "-c", GUARD.read_text()),
             *("/usr/sbin/libvirtd", "--config", str(self.folder / "libvirtd.conf")),

@@ -9,7 +9,8 @@ from xml.sax.saxutils import escape
 
 import libvirt
 
-from common.uri import HostUri, UriPolicy, parse
+from common.uri import HostUri, parse
+from common.uri_policy import UriPolicy
 from embedded.libvirtd import Libvirtd
 from tests.lab.sshd import free_port
 

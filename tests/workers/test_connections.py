@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import HostTimeout, HostUnreachable
-from common.uri import UriPolicy
+from common.uri_policy import UriPolicy
 from embedded import Libvirtd
 from tests.lab.hypervisors import hypervisor
 from workers.connections import ConnectionKey, Connections

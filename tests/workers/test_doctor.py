@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from common.shapes import CheckStep
-from common.uri import UriPolicy
+from common.uri_policy import UriPolicy
 from embedded.folders import scratch
 from embedded.libvirtd import Libvirtd
 from tests.lab.hypervisors import hypervisor

@@ -24,6 +24,7 @@ from workers.hypervisor.records import (
     StatsGroup,
     Timeouts,
 )
+from workers.hypervisor.transport import NOWHERE
 
 POWER_ACTIONS = frozenset(power.VERBS)
 """start, shutdown, reboot, destroy, reset, suspend, resume."""
@@ -53,13 +54,14 @@ class Connection:
         ssh_dir: Path,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         host_id: str = "",
+        tls_dir: Path = NOWHERE,
     ) -> Self:
         """Connect within ``timeouts.open_s``, or raise ConnectionFailed.
 
         ``ssh_dir`` holds the keys (``id_*``) and ``known_hosts`` for ssh; ``host_id``
-        is what measurements call the host.
+        is what measurements call the host, and ``tls_dir`` holds the certificates.
         """
-        return cls(Link(uri, ssh_dir, timeouts, host_id))
+        return cls(Link(uri, ssh_dir, timeouts, host_id, tls_dir))
 
     @property
     def uri(self) -> HostUri:

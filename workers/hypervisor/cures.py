@@ -7,8 +7,9 @@ from typing import Final
 
 from common import refusals
 from common.errors import ConnectionFailed
-from common.uri import PORTS, HostUri
-from workers.hypervisor.host_keys import HostKey, place_of
+from common.uri import HostUri
+from common.uri_policy import PORTS
+from workers.hypervisor.host_keys import HostKey, known_hosts, place_of
 
 # {host} is the address as one types it after ssh, {name} the host alone, {folder} the
 # folder of keys, {on} how to get a shell there, {port} the port and {p} ssh's option.
@@ -25,6 +26,8 @@ _CURES: Final[dict[type[ConnectionFailed], dict[str, str]]] = {
         "ssh": "On {name}: sudo systemctl enable --now ssh",
         "tcp": "On {name}: sudo systemctl stop libvirtd && sudo systemctl enable --now"
         " libvirtd-tcp.socket",
+        "tls": "On {name}: sudo systemctl stop libvirtd && sudo systemctl enable --now"
+        " libvirtd-tls.socket",
     },
     refusals.AuthenticationFailed: {"ssh": "ssh-copy-id -i {public}{p} {host}"},
     refusals.ForwardingForbidden: {
@@ -65,7 +68,7 @@ def cure(
         user=uri.user or getpass.getuser(),
         port=port,
         p="" if port == PORTS["ssh"] else f" -p {port}",
-        public=shlex.quote(str(_public(folder))),
+        public=shlex.quote(f"{uri.keyfile}.pub" if uri.keyfile else _public(folder)),
     )
 
 
@@ -75,16 +78,16 @@ def _key_cure(folder: Path, detail: str) -> str:
     return f"ssh-keygen -t ed25519 -N '' -f {shlex.quote(str(folder / 'id_ed25519'))}"
 
 
-def _public(folder: Path) -> Path:
-    return next(iter(sorted(folder.glob("id_*.pub"))), folder / "id_ed25519.pub")
+def _public(folder: Path) -> str:
+    return str(next(iter(sorted(folder.glob("id_*.pub"))), folder / "id_ed25519.pub"))
 
 
 def pin(uri: HostUri, folder: Path, keys: list[HostKey]) -> str:
     """Let the host be known by the key that was shown, and no other."""
     line = f"{place_of(uri)} {keys[0].kind} {keys[0].key}"
-    return f"echo {shlex.quote(line)} >> {shlex.quote(str(folder / 'known_hosts'))}"
+    return f"echo {shlex.quote(line)} >> {shlex.quote(str(known_hosts(uri, folder)))}"
 
 
 def forget(uri: HostUri, folder: Path) -> str:
-    file = shlex.quote(str(folder / "known_hosts"))
+    file = shlex.quote(str(known_hosts(uri, folder)))
     return f"ssh-keygen -R {shlex.quote(place_of(uri))} -f {file}"

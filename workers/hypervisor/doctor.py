@@ -9,7 +9,8 @@ from typing import Final
 from common import refusals
 from common.errors import ConnectionFailed, LibvirtRefused, VirtumancerError
 from common.shapes import CheckStep
-from common.uri import PORTS, HostUri
+from common.uri import HostUri
+from common.uri_policy import PORTS
 from workers.hypervisor import cures, host_keys, peer
 from workers.hypervisor.connection import Connection
 from workers.hypervisor.records import Timeouts
@@ -24,12 +25,15 @@ _PLACES: Final[tuple[tuple[type[ConnectionFailed], str], ...]] = (
     (refusals.SshKeyUnusable, "ssh"),
     (refusals.AuthenticationFailed, "ssh"),
     (refusals.ForwardingForbidden, "ssh"),
+    (refusals.CertificateUntrusted, "tls"),
+    (refusals.CertificateUnusable, "tls"),
     (refusals.NoAccessToLibvirt, "socket"),
     (refusals.NoLibvirt, "socket"),
     (refusals.LibvirtSilent, "libvirt"),
 )
 _DONE: Final = {
     "ssh": "The login works.",
+    "tls": "The certificates are in order, on both sides.",
     "socket": "libvirt's socket is there, and may be used.",
     "libvirt": "libvirtd answers.",
 }
@@ -38,6 +42,7 @@ _WAYS: Final = {
     "ssh": ("ssh", "socket", "libvirt"),
     "unix": ("socket", "libvirt"),
     "tcp": ("libvirt",),
+    "tls": ("tls", "libvirt"),
 }
 _NO_KVM: Final = CheckStep(
     name="kvm",

@@ -9,7 +9,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from common.uri import PORTS, HostUri
+from common.uri import HostUri
+from common.uri_policy import PORTS
 from workers.hypervisor.peer import left, whole_seconds
 
 _KINDS: Final = "ed25519,ecdsa,rsa"
@@ -43,9 +44,14 @@ def shown(uri: HostUri, until: float) -> list[HostKey]:
     return sorted(found, key=lambda one: "ed25519" not in one.kind)
 
 
+def known_hosts(uri: HostUri, folder: Path) -> Path:
+    """The file that says which keys hosts are known by."""
+    return Path(uri.known_hosts) if uri.known_hosts else folder / "known_hosts"
+
+
 def known(uri: HostUri, folder: Path, until: float) -> list[HostKey]:
-    """The keys that the host is known by in this folder's known_hosts."""
-    file = folder / "known_hosts"
+    """The keys that the host is known by."""
+    file = known_hosts(uri, folder)
     if not file.exists():
         return []
     return _keys(

@@ -26,7 +26,7 @@ from common.refusals import LibvirtSilent
 from common.uri import HostUri
 from workers.hypervisor.codes import refused_login, translate
 from workers.hypervisor.records import Timeouts
-from workers.hypervisor.transport import Transport
+from workers.hypervisor.transport import NOWHERE, Transport
 from workers.hypervisor.watchdog import WATCHDOG, Limit
 
 _FAREWELL_S = 1.0
@@ -39,7 +39,12 @@ class Link:
     """An open libvirt connection, broken for good by the first deadline it misses."""
 
     def __init__(
-        self, uri: HostUri, ssh_dir: Path, timeouts: Timeouts, host_id: str = ""
+        self,
+        uri: HostUri,
+        ssh_dir: Path,
+        timeouts: Timeouts,
+        host_id: str = "",
+        tls_dir: Path = NOWHERE,
     ) -> None:
         """Connect, or raise ConnectionFailed."""
         self.uri = uri
@@ -49,7 +54,7 @@ class Link:
         self.busy = 0
         self._idle = threading.Condition()
         with self._measured("open"):
-            self._transport = Transport.open(uri, ssh_dir, timeouts.open_s)
+            self._transport = Transport.open(uri, ssh_dir, timeouts.open_s, tls_dir)
             try:
                 self._virt: Any = self._open()
             except BaseException:

@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,7 +21,6 @@ from common.refusals import (
     NoAccessToLibvirt,
     NoLibvirt,
 )
-from common.uri import LOCAL_SOCKETS
 
 # A peer that vanishes without a word is given up after about 20 s.
 _TCP_OPTIONS = (
@@ -39,9 +39,9 @@ def left(until: float) -> float:
     return max(until - time.monotonic(), 0.001)
 
 
-def connect_unix(path: str | None, until: float) -> socket.socket:
-    """Connect to a socket of this machine; None is libvirt's own."""
-    path = path or _default_socket()
+def connect_unix(paths: Sequence[str], until: float) -> socket.socket:
+    """Connect to the first of these sockets of this machine that is there."""
+    path = _first_there(paths)
     peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         # A blocking connect() to a stopped daemon whose queue is full never returns.
@@ -54,12 +54,14 @@ def connect_unix(path: str | None, until: float) -> socket.socket:
     return peer
 
 
-def _default_socket() -> str:
-    for path in LOCAL_SOCKETS:
+def _first_there(paths: Sequence[str]) -> str:
+    if len(paths) == 1:
+        return paths[0]
+    for path in paths:
         if Path(path).exists():
             return path
     raise NoLibvirt(
-        f"There is no libvirt socket on this machine at {LOCAL_SOCKETS[0]}. Is "
+        f"There is no libvirt socket on this machine at {paths[0]}. Is "
         "libvirtd installed and running? Otherwise name its socket with ?socket=.",
         step="socket",
     )
@@ -128,7 +130,7 @@ def _tcp_failed(host: str, port: int, failure: Exception | None) -> ConnectionFa
         case ConnectionRefusedError():
             return HostRefuses(
                 f"{host} refuses connections to port {port}. Does libvirtd listen "
-                "there (libvirtd-tcp.socket, or --listen with listen_tcp = 1)?",
+                "there (libvirtd-tcp.socket or libvirtd-tls.socket)?",
                 step="tcp",
             )
         case TimeoutError():

@@ -22,6 +22,7 @@ from common.refusals import (
     SshKeyUnusable,
 )
 from common.uri import HostUri
+from workers.hypervisor.host_keys import known_hosts
 from workers.hypervisor.peer import left, whole_seconds
 
 _OPTIONS = (
@@ -59,7 +60,7 @@ _COMPLAINTS: tuple[tuple[str, type[ConnectionFailed], str, str], ...] = (
         r"REMOTE HOST IDENTIFICATION HAS CHANGED",
         HostKeyChanged,
         "ssh",
-        "The key of {name} is not the one in {folder}/known_hosts. If the host was "
+        "The key of {name} is not the one in {known_hosts}. If the host was "
         "installed anew, remove the old line with ssh-keygen -R and add the new key; "
         "otherwise somebody may be in between.",
     ),
@@ -68,7 +69,7 @@ _COMPLAINTS: tuple[tuple[str, type[ConnectionFailed], str, str], ...] = (
         HostKeyUnknown,
         "ssh",
         "The key of {name} is not known. Add it: ssh-keyscan {scan} >> "
-        "{folder}/known_hosts, and compare its fingerprint with the host's own.",
+        "{known_hosts}, and compare its fingerprint with the host's own.",
     ),
     (
         r"UNPROTECTED PRIVATE KEY FILE|bad permissions",
@@ -176,6 +177,10 @@ def keys(folder: Path) -> list[Path]:
     return found
 
 
+def _keys(uri: HostUri, folder: Path) -> list[Path]:
+    return [Path(uri.keyfile)] if uri.keyfile else keys(folder)
+
+
 def forward(uri: HostUri, folder: Path, local: Path, open_s: float) -> list[str]:
     """The command that lets ``local`` lead to the libvirt socket of the host."""
     return [
@@ -189,8 +194,8 @@ def _base(uri: HostUri, folder: Path, open_s: float) -> list[str]:
     options = [
         *_OPTIONS,
         f"ConnectTimeout={whole_seconds(open_s)}",
-        f"UserKnownHostsFile={_quoted(folder / 'known_hosts')}",
-        *(f"IdentityFile={_quoted(key)}" for key in keys(folder)),
+        f"UserKnownHostsFile={_quoted(known_hosts(uri, folder))}",
+        *(f"IdentityFile={_quoted(key)}" for key in _keys(uri, folder)),
     ]
     command = ["ssh", "-F", "none"]
     for option in options:
@@ -281,7 +286,8 @@ def _failed(
             port=port,
             scan=name if port == 22 else f"-p {port} {name}",
             socket=uri.socket,
-            folder=folder,
+            folder=uri.keyfile or folder,
+            known_hosts=known_hosts(uri, folder),
             words=words,
         ),
         step=step,
