@@ -79,6 +79,14 @@ DOORS = {
     "opentelemetry": ("common/telemetry.py",),
 }
 
+CONSOLE = {
+    # Where it looks when nobody says: at this checkout's bin/up.
+    "where.py": ("embedded",),
+    # The first token is made where there is nobody yet who could ask for one.
+    "token.py": ("embedded", "common"),
+}
+"""What the command line may know beside the API and its shapes."""
+
 
 def sources() -> list[Path]:
     return [path for house in HOUSES for path in sorted((ROOT / house).rglob("*.py"))]
@@ -133,6 +141,22 @@ def test_imports_only_go_down(path: Path) -> None:
     }
 
     assert not above
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "bin" / "console").glob("*.py")), ids=lambda path: path.stem
+)
+def test_the_command_line_knows_the_api_and_nothing_behind_it(path: Path) -> None:
+    allowed = ("common.shapes", "common.power", *CONSOLE.get(path.name, ()))
+
+    seen = {
+        module
+        for module in imported(path)
+        if module.startswith(("api", "workers", "common", "embedded"))
+    }
+
+    assert not {module for module in seen if not module.startswith(allowed)}
+    assert len(path.read_text().splitlines()) <= LONGEST
 
 
 @pytest.mark.parametrize("path", sources(), ids=name_of)

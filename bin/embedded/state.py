@@ -13,6 +13,9 @@ from pathlib import Path
 
 from embedded.folders import FolderError
 
+ADDRESS = "address"
+"""The file that says where the API answers, while a bin/up of the folder runs."""
+
 
 def default_state(top: Path) -> Path:
     """A folder of this checkout's own that survives restarts."""

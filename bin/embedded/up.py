@@ -25,7 +25,7 @@ from embedded.options import TOP, Refusal, free_port, parse
 from embedded.processes import end, of_folder, send, tagged, wait_until
 from embedded.server import Server, ServerError
 from embedded.servers import Postgres, Redis
-from embedded.state import default_state, take
+from embedded.state import ADDRESS, default_state, take
 from embedded.welcome import Api, local_address, register_demo, things_to_try
 
 # Marks every process of the Procfile, so that none of them outlives a crash unseen.
@@ -216,6 +216,7 @@ class Up:
             return
         while not wait_until(api.answers, 30):
             self.say(f"{api.url}/api/health does not answer yet")
+        (self.state / ADDRESS).write_text(api.url)
         demo = self.hypervisor is not None and register_demo(
             api, self.hypervisor.url, self.say
         )
@@ -226,6 +227,7 @@ class Up:
     def _stop(self) -> None:
         """The Procfile first, then the machines, then the servers they all use."""
         self._stopping = True
+        (self.state / ADDRESS).unlink(missing_ok=True)
         last_resort = threading.Timer(LAST_RESORT_S, self._end_everything)
         last_resort.daemon = True
         last_resort.start()

@@ -1,0 +1,64 @@
+"""What the shell offers when TAB is pressed: hosts and VMs, as the API knows them."""
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import typer
+
+from common.power import VERBS
+from console.api import Api
+from console.failures import Failure
+from console.terminal import Terminal, Wishes
+
+MOST: Final = 200
+STATES: Final = ("running", "paused", "off", "crashed", "asleep")
+
+
+def wishes_of(ctx: typer.Context) -> Wishes:
+    """What the line being completed says already."""
+    told = Wishes()
+    while ctx:
+        given = Wishes(ctx.params.get("url"), ctx.params.get("token"))
+        told = told.over(given)
+        ctx = ctx.parent  # type: ignore[assignment]
+    return told
+
+
+def _asked(
+    ctx: typer.Context, ask: Callable[[Api], Iterable[str]], incomplete: str
+) -> list[str]:
+    """Nothing is offered when the API does not answer: a shell waits for us."""
+    api = Terminal(wishes_of(ctx)).api
+    try:
+        return [offer for offer in ask(api) if offer.startswith(incomplete)]
+    except Failure:
+        return []
+
+
+def hosts(ctx: typer.Context, incomplete: str) -> list[str]:
+    def ask(api: Api) -> Iterable[str]:
+        return (host["id"] for host in api.get("/api/hosts").body)
+
+    return _asked(ctx, ask, incomplete)
+
+
+def vms(ctx: typer.Context, incomplete: str) -> list[str]:
+    """``HOST/NAME``: first the hosts, then the VMs of the one that was chosen."""
+    host, slash, name = incomplete.partition("/")
+    if not slash:
+        return [f"{host}/" for host in hosts(ctx, incomplete)]
+
+    def ask(api: Api) -> Iterable[str]:
+        named = {"host": host, "name": f"{name}*", "fields": "host_id,name"}
+        answer = api.get("/api/vms", **named, sort="name", limit=MOST)
+        return (f"{vm['host_id']}/{vm['name']}" for vm in answer.body)
+
+    return _asked(ctx, ask, incomplete)
+
+
+def states(incomplete: str) -> list[str]:
+    return [state for state in STATES if state.startswith(incomplete)]
+
+
+def actions(incomplete: str) -> list[str]:
+    return [action for action in VERBS if action.startswith(incomplete)]
