@@ -209,7 +209,7 @@ def _local(
             f"write {driver}+unix:///{path} or {driver}+ssh://host/{path}"
         )
     if socket is not None:
-        policy.check_local_socket(driver, socket)
+        policy.check_local_socket(socket)
     elif path != "system":
         refuse(
             f"/{path} has no socket of its own on this machine that others can find; "

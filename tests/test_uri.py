@@ -29,10 +29,6 @@ EVERY_DRIVER = UriPolicy(drivers=tuple(PATHS))
             HostUri("test", "unix", "default", socket="/srv/sockets/a b?"),
         ),
         (
-            "qemu+unix:///system?socket=/run/libvirt/virtqemud-sock",
-            HostUri("qemu", "unix", "system", socket="/run/libvirt/virtqemud-sock"),
-        ),
-        (
             "qemu+ssh://user@host/system",
             HostUri(
                 "qemu",
@@ -227,6 +223,7 @@ HOSTILE = [
     ("qemu+unix:///system?socket", "absolute"),
     ("qemu+unix:///system?socket=run/s", "absolute"),
     ("qemu+unix:///system?socket=/etc/s", "VIRTUMANCER_URI_SOCKET_DIRS"),
+    ("qemu+unix:///system?socket=/run/libvirt/s", "VIRTUMANCER_URI_SOCKET_DIRS"),
     ("qemu+unix:///system?socket=/srv/sockets", "VIRTUMANCER_URI_SOCKET_DIRS"),
     ("qemu+unix:///system?socket=/srv/socketsx/s", "VIRTUMANCER_URI_SOCKET_DIRS"),
     ("qemu+unix:///system?socket=/srv/sockets/../s", "absolute"),
