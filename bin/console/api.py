@@ -3,6 +3,7 @@
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
@@ -10,7 +11,7 @@ import httpx
 import msgspec
 
 from common.shapes import Problem, Task
-from console.failures import Failure, Refused, Unreachable
+from console.failures import Failure, Refused, Unreachable, Unusable
 
 T = TypeVar("T")
 
@@ -56,13 +57,14 @@ class Api:
     def __init__(self, url: str, token: str | None) -> None:
         self.url = url.rstrip("/")
         self.headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._patience_s = 0.0
         timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
         try:
             self._http = httpx.Client(
                 base_url=self.url, headers=self.headers, timeout=timeout
             )
         except httpx.InvalidURL as error:
-            raise Unreachable(f"{url} is no URL", f"{error}.") from None
+            raise Unusable(f"{url} is no URL", f"{error}.") from None
 
     def get(self, path: str, **query: Any) -> Answer:
         return self._ask("GET", path, query=query)
@@ -89,22 +91,19 @@ class Api:
         """The task again and again until it has ended, its end the last."""
         while task.state not in ENDED:
             yield task
-            answer = self._patiently(f"/api/tasks/{task.id}", wait=interval_s)
+            with self.patient(PATIENCE_S):
+                answer = self.get(f"/api/tasks/{task.id}", wait=interval_s)
             task = answer.of(Task)
         yield task
 
-    def _patiently(self, path: str, **query: Any) -> Answer:
-        until = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                return self.get(path, **query)
-            except Unreachable:
-                if time.monotonic() > until:
-                    raise
-            except Refused as refused:
-                if refused.problem.status != 503 or time.monotonic() > until:
-                    raise
-            time.sleep(PAUSE_S)
+    @contextmanager
+    def patient(self, patience_s: float) -> Iterator[None]:
+        """Ask again for so long where nobody answers, or its database does not."""
+        before, self._patience_s = self._patience_s, patience_s
+        try:
+            yield
+        finally:
+            self._patience_s = before
 
     def _ask(
         self,
@@ -118,7 +117,19 @@ class Api:
         request = self._http.build_request(
             method, path, params=given or None, json=body, headers=headers
         )
-        response = self._sent(request)
+        until = time.monotonic() + self._patience_s
+        while True:
+            try:
+                return self._answered(self._sent(request))
+            except Unreachable:
+                if time.monotonic() >= until:
+                    raise
+            except Refused as refused:
+                if refused.problem.status != 503 or time.monotonic() >= until:
+                    raise
+            time.sleep(PAUSE_S)
+
+    def _answered(self, response: httpx.Response) -> Answer:
         if response.is_error:
             raise _failure(response)
         try:
@@ -133,7 +144,7 @@ class Api:
             try:
                 return self._http.send(request)
             except httpx.UnsupportedProtocol as error:
-                raise Unreachable(f"{self.url} is no URL", f"{error}") from None
+                raise Unusable(f"{self.url} is no URL", f"{error}") from None
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 if not was_there or time.monotonic() > until:
                     raise self._nobody(error) from None

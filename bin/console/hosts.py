@@ -67,6 +67,17 @@ def add(terminal: Terminal, host: HostId, uri: Uri) -> None:
     _show(terminal, answer.of(Host), answer.body)
 
 
+@command(app, "move")
+def move(terminal: Terminal, host: HostId, uri: Uri) -> None:
+    """Reach the same host by another URI; if that fails, all stays as it was."""
+    path = path_of("hosts", host)
+    answer = terminal.api.change("PATCH", path, {"uri": uri})
+    if answer.status == 202:
+        follow(terminal, answer.of(Task), f"connecting to {host}")
+        answer = terminal.api.get(path)
+    _show(terminal, answer.of(Host), answer.body)
+
+
 @command(app, "rm")
 def remove(terminal: Terminal, host: HostId) -> None:
     """Forget a host; nothing on it is changed."""
@@ -120,9 +131,10 @@ def check(terminal: Terminal, uri: Uri) -> None:
 
 
 def _steps(terminal: Terminal, checked: HostCheck) -> None:
+    lacking = Cell("lacks", "yellow") if checked.ok else Cell("FAILS", "bold red")
     rows: list[list[Cell | str]] = []
     for step in checked.steps:
-        mark = Cell("ok", "green") if step.ok else Cell("FAILS", "bold red")
+        mark = Cell("ok", "green") if step.ok else lacking
         rows.append([mark, step.name, step.detail])
         if step.fix:
             rows.append(["", "fix", Cell(step.fix, "bold")])

@@ -1,8 +1,8 @@
 """Text that is harmless to show, and tables for people, pipes and narrow screens."""
 
 import unicodedata
-from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -59,13 +59,18 @@ def text_of(value: Value, style: str = "") -> Text:
 
 def table_of(columns: Sequence[Column], rows: Sequence[Row]) -> Table:
     """A table for a terminal."""
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table = Table(
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+        padding=(0, 2, 0, 0),
+        show_header=any(column.name for column in columns),
+    )
     for column in columns:
         table.add_column(
             column.name,
             justify="right" if column.right else "left",
             overflow="fold",
-            no_wrap=False,
         )
     for row in rows:
         cells = zip(columns, row, strict=True)
@@ -75,9 +80,10 @@ def table_of(columns: Sequence[Column], rows: Sequence[Row]) -> Table:
 
 def lines_of(columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:
     """The same for a pipe: nothing is folded or left out, however narrow the screen."""
-    texts = [[column.name for column in columns]]
+    names = [column.name for column in columns]
+    texts = [names] if any(names) else []
     texts += [[cell_of(value).text for value in row] for row in rows]
-    widths = [max(len(row[at]) for row in texts) for at in range(len(columns))]
+    widths = [max(map(len, texts_of_it)) for texts_of_it in zip(*texts, strict=True)]
     return [
         "  ".join(
             text.rjust(width) if column.right else text.ljust(width)
@@ -100,6 +106,7 @@ def write(out: Console, lines: Sequence[str]) -> None:
         out.out(line, highlight=False)
 
 
-def facts_of(facts: dict[str, Any]) -> list[list[Any]]:
+def show_facts(out: Console, facts: Iterable[tuple[str, Value]]) -> None:
     """Names and values, one a row, without those that are not there."""
-    return [[name, value] for name, value in facts.items() if value not in (None, "")]
+    rows = [row for row in facts if cell_of(row[1]).text]
+    show_table(out, (Column("", style="bold"), Column("")), rows)

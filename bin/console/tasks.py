@@ -1,7 +1,7 @@
 """``virtumancer tasks``: what was asked of the hosts, and how it ended."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
@@ -11,7 +11,7 @@ from console import completion, words
 from console.api import path_of
 from console.commands import command, default, group
 from console.failures import Refused
-from console.tables import Cell, Column, Value
+from console.tables import Column, Value
 from console.terminal import Terminal
 
 app = group(help="Tasks: list, look at, wait for, cancel.")
@@ -83,7 +83,7 @@ def row_of(task: Task) -> list[Value]:
 def subject_of(task: Task) -> str:
     """What a task is about."""
     if task.progress:
-        return f"{task.progress.total} VMs"
+        return words.count(task.progress.total, "VM")
     return f"{task.host_id}/{task.vm_name}" if task.vm_name else task.host_id
 
 
@@ -97,7 +97,7 @@ def show(
     """Look at a task."""
     found = terminal.api.get(path_of("tasks", task)).of(Task)
     if wait:
-        found = awaited(terminal, found, found.kind)
+        [found] = awaited(terminal, [found], found.kind)
     if terminal.json:
         terminal.value(found)
         return
@@ -118,8 +118,7 @@ def show(
         ("", found.problem.detail if found.problem else ""),
         ("what to do", (found.problem.advice or "") if found.problem else ""),
     )
-    rows = [[name, value] for name, value in facts if value not in (None, "")]
-    terminal.table((Column("", style="bold"), Column("")), rows)
+    terminal.facts(facts)
 
 
 def _progress_of(task: Task) -> str:
@@ -146,8 +145,8 @@ def cancel(terminal: Terminal, task: TaskId) -> None:
         terminal.table(COLUMNS, [row_of(answer.of(Task))])
 
 
-def awaited(terminal: Terminal, task: Task, what: str) -> Task:
-    """The task when it has ended, with a bar meanwhile."""
+def awaited(terminal: Terminal, tasks: Sequence[Task], what: str) -> list[Task]:
+    """The tasks when they have ended, with one bar for all meanwhile."""
     bar = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
@@ -159,21 +158,29 @@ def awaited(terminal: Terminal, task: Task, what: str) -> Task:
     )
     with bar:
         line = bar.add_task(what, total=None, counts="")
-        for state in terminal.api.wait(task, interval_s=0.3):
-            task = state
-            if p := task.progress:
-                ended = p.done + p.failed + p.interrupted + p.cancelled
-                bad = Cell(f", {ended - p.done} not done") if ended > p.done else None
-                counts = f"{ended} of {p.total}{bad.text if bad else ''}"
-                bar.update(line, total=p.total, completed=ended, counts=counts)
-            elif task.waits_for:
-                bar.update(line, counts=f"waits for {task.waits_for}")
-    return task
+        known = list(tasks)
+        for at, task in enumerate(tasks):
+            for known[at] in terminal.api.wait(task, interval_s=0.3):
+                bar.update(line, **_measure(known))
+    return known
+
+
+def _measure(tasks: Sequence[Task]) -> dict[str, Any]:
+    """How far the bar is, and the words behind it."""
+    counted = [task.progress for task in tasks if task.progress]
+    if not counted:
+        waits = {task.waits_for for task in tasks if task.waits_for}
+        return {"counts": ", ".join(sorted(waits))}
+    total = sum(p.total for p in counted)
+    done = sum(p.done for p in counted)
+    ended = done + sum(p.failed + p.interrupted + p.cancelled for p in counted)
+    bad = f", {ended - done} not done" if ended > done else ""
+    return {"total": total, "completed": ended, "counts": f"{ended} of {total}{bad}"}
 
 
 def follow(terminal: Terminal, task: Task, what: str) -> Task:
     """The task when it is done; a failure if it does not get there."""
-    ended = awaited(terminal, task, what)
+    [ended] = awaited(terminal, [task], what)
     if ended.state != "done":
         raise Refused(ended.problem or _unexplained(ended))
     return ended

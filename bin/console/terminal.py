@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from rich.console import Console
 
 from console.api import Api
 from console.failures import Failure
-from console.tables import Column, Row, plain, show_table
+from console.tables import Column, Row, Value, plain, show_facts, show_table, write
 
 
 class Wishes(NamedTuple):
@@ -57,8 +57,23 @@ class Terminal:
         """Whether somebody looks at results as they change."""
         return self.out.is_terminal and not self.json
 
+    @property
+    def asks(self) -> bool:
+        """Whether somebody is there who can be asked."""
+        return sys.stdin.isatty() and self.err.is_terminal and not self.json
+
     def table(self, columns: Sequence[Column], rows: Sequence[Row]) -> None:
         show_table(self.out, columns, rows)
+
+    def facts(self, facts: Iterable[tuple[str, Value]]) -> None:
+        show_facts(self.out, facts)
+
+    def result(self, value: Any, text: str) -> None:
+        """One short result: as JSON, or as a line of text."""
+        if self.json:
+            self.value(value)
+        else:
+            write(self.out, [text])
 
     def value(self, value: Any) -> None:
         """A result for programs, indented."""

@@ -1,13 +1,14 @@
 """``virtumancer vms``, ``search``, ``show``: the virtual machines of all hosts."""
 
+import re
 from typing import Annotated, Any
 
 import typer
 
 from common.shapes import Vm
 from console import completion, words
-from console.commands import Command, command
-from console.failures import Unusable
+from console.api import Api
+from console.failures import Failure, Unusable
 from console.tables import Column, Value
 from console.terminal import Terminal
 
@@ -133,7 +134,39 @@ def search(
     list_vms(terminal, q=wanted)
 
 
-def declare(app: typer.Typer) -> None:
-    commands: dict[str, Command[Any]] = {"vms": list_vms, "search": search}
-    for name, run in commands.items():
-        command(app, name)(run)
+Reference = dict[str, str]
+
+
+def meant(api: Api, word: str) -> list[Reference]:
+    """The VMs that ``HOST/NAME`` or ``NAME`` means, with * for anything in both."""
+    host, slash, name = word.partition("/")
+    if not slash:
+        host, name = "*", word
+    if "*" not in word and slash:
+        return [{"host": host, "name": name}]
+    answer = api.all(
+        "/api/vms",
+        host=None if "*" in host else host,
+        name=name,
+        fields="host_id,name,uuid",
+    )
+    fits = re.compile(".*".join(map(re.escape, host.split("*"))))
+    found = [vm for vm in answer.body if fits.fullmatch(vm["host_id"])]
+    if not found:
+        raise Failure(f"There is no VM {word}", "", "virtumancer vms lists them.")
+    if not slash and "*" not in word and len(found) > 1:
+        places = ", ".join(f"{vm['host_id']}/{vm['name']}" for vm in found)
+        raise Unusable(
+            f"Several hosts have a VM {word}",
+            f"{places}.",
+            f"Say which, or */{word} for all of them.",
+        )
+    return [{"host": vm["host_id"], "name": vm["uuid"]} for vm in found]
+
+
+def one(api: Api, word: str) -> tuple[str, str]:
+    """The host of the one VM that is meant, and its name or UUID."""
+    found = meant(api, word)
+    if len(found) > 1:
+        raise Unusable(f"{word} are {len(found)} VMs", "", "Name one of them.")
+    return found[0]["host"], found[0]["name"]

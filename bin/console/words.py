@@ -61,6 +61,10 @@ def size(number: float | None) -> str:
     return f"{number:.0f} {unit}" if abs(number) >= 100 else f"{number:.3g} {unit}"
 
 
+def count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def span(seconds: float) -> str:
     """So long, in its largest unit."""
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
