@@ -16,7 +16,7 @@ from embedded import FolderError, Libvirtd, keeper, scratch
 from embedded.keeper import Keeper, stop_all
 from embedded.options import parse
 from embedded.processes import of_folder, tagged, wait_until
-from embedded.state import check, default_state, take
+from embedded.state import ADDRESS, check, default_state, take
 from embedded.up import MARK
 from tests.lab.up import TOP, Running, home_folder
 
@@ -104,6 +104,7 @@ def test_it_starts_everything_and_leaves_nothing(begin: Begin) -> None:
         folders = variables["VIRTUMANCER_URI_SOCKET_DIRS"].split(":")
         assert folders == [str(hypervisor.folder), "/somewhere"]
         assert "VIRTUMANCER_REUSE_PORT" not in variables
+        assert (up.state / ADDRESS).read_text() == up.url
         assert hypervisor.virsh("list", "--all", "--name").split() == [
             "demo-one",
             "demo-three",
@@ -117,6 +118,7 @@ def test_it_starts_everything_and_leaves_nothing(begin: Begin) -> None:
         assert took < 10
         assert not up.rest()
         assert not leftovers(up.state)
+        assert not (up.state / ADDRESS).exists()
 
 
 def test_after_a_crash_it_starts_again_with_its_data(begin: Begin) -> None:

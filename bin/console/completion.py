@@ -43,17 +43,24 @@ def hosts(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def vms(ctx: typer.Context, incomplete: str) -> list[str]:
-    """``HOST/NAME``: first the hosts, then the VMs of the one that was chosen."""
+    """``HOST/NAME``: the hosts and the names that begin so, then the VMs of a host."""
     host, slash, name = incomplete.partition("/")
-    if not slash:
-        return [f"{host}/" for host in hosts(ctx, incomplete)]
 
-    def ask(api: Api) -> Iterable[str]:
-        named = {"host": host, "name": f"{name}*", "fields": "host_id,name"}
-        answer = api.get("/api/vms", **named, sort="name", limit=MOST)
-        return (f"{vm['host_id']}/{vm['name']}" for vm in answer.body)
+    def of_host(api: Api) -> Iterable[str]:
+        return (f"{host}/{found}" for found in _names(api, f"{name}*", host))
 
-    return _asked(ctx, ask, incomplete)
+    def anywhere(api: Api) -> Iterable[str]:
+        return dict.fromkeys(_names(api, f"{incomplete}*"))
+
+    if slash:
+        return _asked(ctx, of_host, incomplete)
+    places = [f"{host}/" for host in hosts(ctx, incomplete)]
+    return places + (_asked(ctx, anywhere, incomplete) if incomplete else [])
+
+
+def _names(api: Api, name: str, host: str | None = None) -> list[str]:
+    asked = {"host": host, "name": name, "fields": "name", "sort": "name"}
+    return [vm["name"] for vm in api.get("/api/vms", **asked, limit=MOST).body]
 
 
 def states(incomplete: str) -> list[str]:

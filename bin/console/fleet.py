@@ -8,7 +8,6 @@ from uuid import UUID
 
 from common.shapes import Host, Task, Vm
 from console.api import CURSOR, ENDED, Api, shaped
-from console.failures import Failure
 from console.live import Frame
 
 TOPICS: Final = ("vms", "hosts", "tasks")
@@ -63,8 +62,6 @@ class Fleet:
             case "subscribed" if payload["missed"] == "too-old":
                 with self._api.patient(math.inf):
                     self.read()
-            case "error" if payload["request"]["type"] == "subscribe":
-                raise Failure(payload["code"], payload["message"])
             case "vm-updated":
                 return self._vm(shaped(payload, Vm))
             case "vm-removed":

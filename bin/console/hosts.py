@@ -109,7 +109,12 @@ def sync(terminal: Terminal, host: HostId) -> None:
 
 
 @command(app, "check")
-def check(terminal: Terminal, uri: Uri) -> None:
+def check(
+    terminal: Terminal,
+    uri: Annotated[
+        str, typer.Argument(metavar="URI|HOST", autocompletion=completion.hosts)
+    ],
+) -> None:
     """Try every step on the way to a host, and say what to do where it ends.
 
     Nothing is saved. In place of the URI the id of a host that is there may stand.

@@ -65,13 +65,20 @@ class Socket:
             self._open.socket.close()
 
     def next(self, timeout_s: float) -> Event | None:
-        """The next event, or None when none comes in time."""
+        """The next event, or None when none comes in time.
+
+        A subscription that is refused is a Failure; a VM that is gone is none.
+        """
         try:
             event = self._events.get(timeout=max(0.0, timeout_s))
         except queue.Empty:
             return None
         if isinstance(event, Ended):
             raise event.failure
+        if isinstance(event, dict) and event["type"] == "error":
+            told = event["payload"]
+            if told["code"] != "unknown-vm":
+                raise Failure("What to follow was refused", told["message"])
         return event
 
     def send(self, frame: Frame) -> None:

@@ -14,7 +14,8 @@ from rich.text import Text
 from common.power import VERBS
 from common.shapes import Host, Task, Vm
 from console import vms, words
-from console.fleet import TOPICS, Fleet
+from console.failures import Unusable
+from console.fleet import Fleet
 from console.live import Cut, Frame, Linked, Socket
 from console.tables import Cell, Column, Value, plain, table_of, write
 from console.tasks import subject_of
@@ -53,6 +54,10 @@ def watch(
     Into a pipe goes a line for each change; with --json each frame as the API sends it,
     whose `cursor` is what --since takes.
     """
+    if name and terminal.json:
+        raise Unusable("--name is not for --json", "", "Choose among the frames.")
+    if since and not terminal.json:
+        raise Unusable("--since is for --json", "", "Add --json.")
     fleet = Fleet(terminal.api, host, name)
     if terminal.json:
         _frames(terminal, fleet, since)
@@ -209,6 +214,3 @@ def _screen(terminal: Terminal, socket: Socket, fleet: Fleet) -> None:
                 elif isinstance(event, Linked):
                     screen.cut = None
             live.update(screen.drawn(), refresh=True)
-
-
-__all__ = ["TOPICS", "watch"]

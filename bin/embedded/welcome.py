@@ -71,7 +71,7 @@ def register_demo(api: Api, uri: str, say: Callable[[str], None]) -> bool:
 
 
 def things_to_try(api: Api, *, demo: bool) -> str:
-    """The URL and four commands."""
+    """The URL and a few commands."""
     url = api.url
     post = "-X POST -H 'Content-Type: application/json'"
     if demo:
@@ -81,6 +81,7 @@ def things_to_try(api: Api, *, demo: bool) -> str:
             f" {url}/api/hosts/demo/vms/demo-one/action",
             f"curl {url}/api/hosts/demo/vms/demo-one/hardware",
             f"curl {url}/api/hosts/demo/info",
+            "bin/virtumancer watch",
         ]
     else:
         host = '{"id": "my-host", "uri": "qemu+ssh://me@my-host/system"}'
@@ -89,5 +90,6 @@ def things_to_try(api: Api, *, demo: bool) -> str:
             f"curl {post} -d '{host}' {url}/api/hosts",
             f"curl {url}/api/hosts/my-host/vms",
             f"curl {url}/api/tasks",
+            "bin/virtumancer --help",
         ]
     return "\n".join([f"Virtumancer answers at {url}", "", *(f"  {x}" for x in lines)])
