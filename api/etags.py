@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from common.errors import Changed
 
-VOLATILE: Final = ("observed_at", "revision", "next_retry_at", "error")
+VOLATILE: Final = ("observed_at", "revision", "next_retry_at", "error", "waits_for")
 
 _TAG = re.compile(r'(W/)?"([^"]*)"')
 

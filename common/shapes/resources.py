@@ -157,7 +157,8 @@ class Task(Struct, frozen=True, kw_only=True):
 
     ``actions`` is about many hosts, ``*``: its children are about one each, and
     ``progress`` counts them.
-    ``waits_for`` says in words what an unfinished task waits for.
+    ``waits_for`` says in words what an unfinished task waits for. It is as of the
+    answer or the frame: a change of it alone is no news.
     """
 
     id: UUID
