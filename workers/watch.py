@@ -8,6 +8,7 @@ import queue
 import random
 import threading
 import time
+from collections import deque
 from contextlib import suppress
 from typing import Final
 from uuid import UUID
@@ -37,13 +38,15 @@ from workers.sync import ask_look
 _FIRST_RETRY_S: Final = 0.5
 # With its jitter and a full sync, a host that is back is taken up within five seconds.
 _LONGEST_RETRY_S: Final = 3.0
-# The first event is handed on at once, what follows on its heels as one.
+# Events are handed on at once; of a storm, those of a quarter of a second as one.
 _GATHER_S: Final = 0.01
 _GATHER_IN_STORM_S: Final = 0.25
+_STORM_EVENTS: Final = 10
+"""So many events within a second are a storm."""
 _AGAIN_S: Final = 1.0
 """How long to wait for a database that could not be told."""
-_STORM: Final = 10
-"""So many VMs at once are looked at by one full sync."""
+_MOST_LOOKS: Final = 10
+"""More VMs than that are looked at by one full sync."""
 
 
 class _Changed(Struct):
@@ -69,6 +72,7 @@ class Watch:
         self._probe_interval_s = probe_interval_s
         self._sweep_interval_s = sweep_interval_s
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._lately: deque[float] = deque(maxlen=_STORM_EVENTS)
         self._stopping = threading.Event()
         self._log = structlog.get_logger().bind(host=host.id)
         self._thread = threading.Thread(
@@ -147,10 +151,7 @@ class Watch:
                 untold = True
                 sweep_at = time.monotonic() + self._sweep_interval_s
             untold = not self._hand_on(untold, seen)
-            seen = self._gather(
-                _AGAIN_S if untold else self._probe_interval_s,
-                _GATHER_IN_STORM_S if seen else _GATHER_S,
-            )
+            seen = self._gather(_AGAIN_S if untold else self._probe_interval_s)
             if any(event.kind == "closed" for event in seen):
                 raise HostUnreachable("The host closed the connection.")
             if not seen and not connection.is_alive():
@@ -160,7 +161,7 @@ class Watch:
         """Have looked at what changed; False if the database is away."""
         uuids = {event.uuid for event in seen if event.uuid}
         try:
-            if all_is_news or len(uuids) > _STORM:
+            if all_is_news or len(uuids) > _MOST_LOOKS:
                 self._tell("connected")
                 with self._changes.begin() as change:
                     ask_look(change, "sync_host", self.host.id)
@@ -177,12 +178,18 @@ class Watch:
             return False
         return True
 
-    def _gather(self, patience_s: float, gather_s: float) -> list[Event]:
+    def _gather(self, patience_s: float) -> list[Event]:
         """The events of the next moment; none after a quiet interval."""
         seen: list[Event] = []
         with suppress(queue.Empty):
             seen.append(self._events.get(timeout=patience_s))
-            until = time.monotonic() + gather_s
+            until = time.monotonic() + self._moment_s()
             while (left_s := until - time.monotonic()) > 0:
                 seen.append(self._events.get(timeout=left_s))
+        self._lately.extend(event.at_s for event in seen)
         return seen
+
+    def _moment_s(self) -> float:
+        lately = self._lately
+        storm = len(lately) == _STORM_EVENTS and time.monotonic() - lately[0] < 1
+        return _GATHER_IN_STORM_S if storm else _GATHER_S
