@@ -8,7 +8,7 @@ from types import FrameType
 import structlog
 
 from api.app import Web
-from api.server import listening_socket, serve
+from api.server import is_loopback, listening_socket, serve
 from common import log, settings, tracing
 
 
@@ -20,12 +20,20 @@ def main() -> None:
     # uvicorn raises the signal anew when it has ended in order: that is no failure.
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
+    if told.virtumancer_auth == "off" and not is_loopback(told.bind):
+        sys.exit(
+            f"Refused to listen on {told.bind or 'every address'}: VIRTUMANCER_AUTH=off"
+            " lets anybody do anything, so it is for loopback alone. Set"
+            " VIRTUMANCER_AUTH=tokens, or BIND=127.0.0.1."
+        )
     try:
         listener = listening_socket(told)
     except OSError as error:
         sys.exit(f"Cannot listen on {told.bind}:{told.port}: {error.strerror}")
     host, port = listener.getsockname()[:2]
-    structlog.get_logger().info("listening", host=host, port=port)
+    structlog.get_logger().info(
+        "listening", host=host, port=port, auth=told.virtumancer_auth
+    )
     web = Web(told)
     serve(web.app, web.drain, listener)
 

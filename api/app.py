@@ -15,8 +15,10 @@ import structlog
 
 from api import docs, problems
 from api.actions import FleetActions
+from api.auth import Door, Doorkeeper, LockedDoor, OpenDoor
 from api.doctor import HostDoctor
 from api.etags import ETags
+from api.handshake import Handshake
 from api.health import HealthCheck
 from api.host_links import HostConnect, HostDisconnect, HostSync
 from api.hosts import HostInformation, Hosts, OneHost
@@ -33,6 +35,7 @@ from api.scrape import Metrics
 from api.search import FleetOverview, Vms
 from api.subscriptions import Tail
 from api.tasks import OneTask, Tasks
+from api.throttle import Throttle
 from api.vms import HostVms, OneVm, VmAction, VmHardwares
 from common import bus, measurements
 from common.changes import AsyncChanges
@@ -57,6 +60,9 @@ class Web:
         self._bell_threads = ThreadPoolExecutor(4, thread_name_prefix="bell")
         publisher = bus.AsyncBus(bus.connect_async(settings.redis_url))
         rows = AsyncReader(self._pool)
+        door: Door = OpenDoor()
+        if settings.virtumancer_auth == "tokens":
+            door = LockedDoor(rows, Throttle())
         queue = Queue(WakeBroker(settings.redis_url))
         changes = AsyncChanges(self._pool, publisher, queue, self._bell_threads)
         self._changes = changes
@@ -100,9 +106,10 @@ class Web:
         }
         ROUTES["/api/openapi.json"] = docs.OpenApi(ROUTES)
         self.routes: Routes = ROUTES
-        self.app = _app(self, CursorHeader(news), ExactlyOnce(rows))
+        app = _app(self, Doorkeeper(door), CursorHeader(news), ExactlyOnce(rows))
         for path, resource in ROUTES.items():
-            self.app.add_route(path, resource)
+            app.add_route(path, resource)
+        self.app = Handshake(app)
 
     async def process_startup(self, scope: object, event: object) -> None:
         await self._pool.open()
@@ -137,9 +144,9 @@ class Web:
         await self._pool.close(timeout=1)
 
 
-def _app(lifespan: Web, cursors: CursorHeader, once: ExactlyOnce) -> App:
+def _app(lifespan: Web, *inner: Any) -> App:
     app: App = falcon.asgi.App(
-        middleware=[Measures(), RequestIds(), lifespan, cursors, once, ETags()],
+        middleware=[Measures(), RequestIds(), lifespan, *inner, ETags()],
         request_type=Request,
     )
     app.req_options.strip_url_path_trailing_slash = True

@@ -71,6 +71,9 @@ REQUEST_ID = Header(
     "Follows the request through every log. One that you send is kept.",
     "0198f2c4a1b87c53",
 )
+WWW_AUTHENTICATE = Header(
+    "WWW-Authenticate", "What has to be shown (RFC 6750).", 'Bearer realm="virtumancer"'
+)
 VARY = Header("Vary", "The answer depends on this header of the request.", "Accept")
 CACHE_CONTROL = Header("Cache-Control", "How long it may be kept.", "max-age=3600")
 PREFER = Header(

@@ -4,12 +4,12 @@ import falcon.asgi
 
 from api.contract import contract
 from api.idempotency import Answered, claim
-from api.inventory import Inventory
+from api.inventory import Inventory, unknown_host
 from api.outcome import Order, Outcomes, answer
 from common import bus
 from common.changes import AsyncChange, AsyncChanges
 from common.db import Query, sql
-from common.errors import HostUnreachable, UnknownHost
+from common.errors import HostUnreachable
 from common.shapes import Host
 
 Request = falcon.asgi.Request
@@ -54,7 +54,7 @@ async def _switched(
         change.publish(*bus.hosts_changed(host_id), bus.vms_changed(host_id))
     host = await change.one(sql.hosts.get, Host, id=host_id)
     if host is None:
-        raise UnknownHost(f"There is no host {host_id}; GET /api/hosts lists them.")
+        raise unknown_host(host_id)
     await claim(change, req, answer=Answered(200, host))
     return host
 

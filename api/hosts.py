@@ -7,7 +7,7 @@ from api.contract import contract
 from api.etags import unless_changed
 from api.http import body, query
 from api.idempotency import Answered, claim
-from api.inventory import Inventory
+from api.inventory import Inventory, unknown_host
 from api.outcome import Order, Outcomes, TaskId, answer
 from api.pages import beyond, page, position
 from common import bus, uri
@@ -18,7 +18,6 @@ from common.errors import (
     HostIdTaken,
     HostRemoved,
     InvalidRequest,
-    UnknownHost,
     UriNotAllowed,
     problem_of,
 )
@@ -150,7 +149,7 @@ async def _host(change: AsyncChange, host_id: str) -> Host:
     """The host, which nobody else can change meanwhile."""
     host = await change.one(sql.hosts.hold, Host, id=host_id)
     if host is None:
-        raise UnknownHost(f"There is no host {host_id}; GET /api/hosts lists them.")
+        raise unknown_host(host_id)
     return host
 
 

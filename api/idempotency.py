@@ -17,12 +17,12 @@ from msgspec import Struct
 
 from api.ended import UNFINISHED, answer_with
 from api.http import read
+from api.principal import principal_of
 from common.changes import AsyncChange
 from common.db import AsyncReader, sql
 from common.errors import InvalidRequest, KeyInFlight, KeyReused
 from common.shapes import Task
 
-REQUESTED_BY: Final = "api"
 MUTATIONS: Final = ("POST", "PUT", "PATCH", "DELETE")
 
 # Structured headers (RFC 8941) write a text with quotes, most clients without.
@@ -137,7 +137,7 @@ async def _claim_of(req: falcon.asgi.Request, given: str) -> Claim:
         )
     asked = f"{req.query_string}\n".encode() + _canonical(await read(req))
     digest = blake2b(asked, digest_size=16).digest()
-    return Claim(requested_by(req), f"{req.method} {req.path}", key[1], digest)
+    return Claim(principal_of(req).key, f"{req.method} {req.path}", key[1], digest)
 
 
 def _canonical(body: bytes) -> bytes:
@@ -147,8 +147,3 @@ def _canonical(body: bytes) -> bytes:
         return msgspec.json.encode(said, order="deterministic")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return body
-
-
-def requested_by(req: falcon.asgi.Request) -> str:
-    """Whose request it is."""
-    return str(getattr(req.context, "requested_by", REQUESTED_BY))

@@ -18,7 +18,7 @@ class Inventory:
     async def host(self, host_id: str) -> Host:
         host = await self._rows.one(sql.hosts.get, Host, id=_text(host_id))
         if host is None:
-            raise UnknownHost(f"There is no host {host_id}; GET /api/hosts lists them.")
+            raise unknown_host(host_id)
         return host
 
     async def reachable_host(self, host_id: str) -> None:
@@ -41,6 +41,11 @@ class Inventory:
                 f" GET /api/hosts/{host_id}/vms lists them."
             )
         return seen
+
+
+def unknown_host(host_id: str) -> UnknownHost:
+    """Said alike of a host that is not there and of one that is none of yours."""
+    return UnknownHost(f"There is no host {host_id}; GET /api/hosts lists them.")
 
 
 def _refuse_when_down(host: Host) -> None:

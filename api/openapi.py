@@ -14,8 +14,18 @@ from uuid import UUID
 
 from msgspec import Meta
 
-from api.contract import REQUEST_ID, RETRY_AFTER, Answer, Contract, Header, contract_of
+from api.contract import (
+    REQUEST_ID,
+    RETRY_AFTER,
+    WWW_AUTHENTICATE,
+    Answer,
+    Contract,
+    Header,
+    contract_of,
+)
+from api.roles import Need, need_of
 from api.schemas import components, parameters, plain, schema_of
+from api.security import SCHEMES, refusals, security
 from common.catalogue import Kind, kinds
 from common.errors import (
     UnknownHost,
@@ -49,6 +59,7 @@ class Place(NamedTuple):
 
 Name = Annotated[str, Meta(min_length=1)]
 
+
 PLACES = {
     "host_id": Place("The host's id.", HostId, "kvm1", UnknownHost),
     "vm": Place("The VM's name, percent-encoded, or its UUID.", Name, "web", UnknownVm),
@@ -70,6 +81,10 @@ class Operation(NamedTuple):
     def key(self) -> str:
         """As in the request line: ``GET /api/hosts/{host_id}``."""
         return f"{self.method.upper()} {self.path}"
+
+    @property
+    def need(self) -> Need:
+        return need_of(self.path, self.method.upper())
 
 
 def operations(routes: Routes) -> Iterator[Operation]:
@@ -104,6 +119,7 @@ def openapi(routes: Routes) -> Part:
         "components": {
             "schemas": components(bodies, [*answers, Problem]),
             "headers": {name: _header(header) for name, header in headers.items()},
+            "securitySchemes": SCHEMES,
         },
     }
 
@@ -111,6 +127,7 @@ def openapi(routes: Routes) -> Part:
 def _headers_of(promise: Contract) -> Iterator[Header]:
     yield REQUEST_ID
     yield RETRY_AFTER
+    yield WWW_AUTHENTICATE
     for answer in promise.answers.values():
         yield from answer.headers
 
@@ -125,7 +142,10 @@ def _operation(one: Operation) -> Part:
         "description": "\n\n".join(filter(None, _words(one))),
         "parameters": [*_in_path(one), *_in_query(promise), *_in_headers(promise)],
         "responses": _responses(one),
+        "security": security(one.path, one.need),
     }
+    if role := one.need.role:
+        said["x-role"] = role
     if promise.body:
         content: Part = {"schema": schema_of(promise.body)}
         if one.method == "patch":
@@ -206,6 +226,7 @@ def problems_of(one: Operation) -> list[Kind]:
     roots = [*one.promise.problems, *(PLACES[name].problem for name in places)]
     if places:
         roots.append(UnknownPath)
+    roots += refusals(one.need)
     return list(dict.fromkeys(kind for root in roots for kind in _expanded(root)))
 
 
@@ -231,6 +252,8 @@ def _answer(answer: Answer, examples: list[Part]) -> Part:
 def _problem(status: int, found: list[Kind], told: list[Part]) -> Part:
     types = [f"/api/problems/{kind.type}" for kind in found]
     late = any(kind.retry_after_s is not None for kind in found)
+    headers = [REQUEST_ID] + [RETRY_AFTER] * late
+    headers += [WWW_AUTHENTICATE] * (status == 401)
     content: Part = {
         "schema": {
             "allOf": [schema_of(Problem)],
@@ -244,7 +267,7 @@ def _problem(status: int, found: list[Kind], told: list[Part]) -> Part:
     words = [f"- [{kind.title}](/api/problems/{kind.type})" for kind in found]
     return {
         "description": "\n".join(words),
-        "headers": _refs((REQUEST_ID, RETRY_AFTER) if late else (REQUEST_ID,)),
+        "headers": _refs(headers),
         "content": {"application/problem+json": content},
     }
 

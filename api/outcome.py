@@ -17,7 +17,8 @@ from uuid_utils.compat import uuid7
 
 from api.ended import UNFINISHED, answer_with
 from api.http import preferences
-from api.idempotency import claim, requested_by
+from api.idempotency import claim
+from api.principal import principal_of
 from api.relay import Relay
 from common.changes import AsyncChange, AsyncChanges
 from common.db import AsyncReader, sql
@@ -161,7 +162,7 @@ def row_of(req: falcon.asgi.Request, order: Order) -> dict[str, Any]:
         "vm_name": order.vm_name,
         "uri": order.uri,
         "params": None if order.params is None else encoded(order.params),
-        "requested_by": requested_by(req),
+        "requested_by": principal_of(req).name,
         "request_id": req.context.request_id,
     }
 

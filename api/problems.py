@@ -1,6 +1,6 @@
 """Every failure leaves as a problem (RFC 9457), whoever raised it.
 
-On a WebSocket a failure closes the socket, before the handshake as HTTP 403.
+On a WebSocket a failure closes the socket; before the handshake it is answered.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 from api.contract import CURSOR
+from api.handshake import refuse
 from common.errors import (
     HostUnreachable,
     InvalidRequest,
@@ -23,6 +24,13 @@ from common.errors import (
 from common.shapes import Problem, Task
 
 INTERNAL_ERROR = 1011
+CHALLENGES = {
+    "/api/problems/token-required": 'Bearer realm="virtumancer"',
+    "/api/problems/invalid-token": 'Bearer realm="virtumancer", error="invalid_token"',
+    "/api/problems/role-too-low": 'Bearer realm="virtumancer",'
+    ' error="insufficient_scope"',
+}
+"""The header WWW-Authenticate (RFC 6750, 3)."""
 
 WebSocket = falcon.asgi.WebSocket | None
 
@@ -52,7 +60,7 @@ async def _answer_ours(
     params: dict[str, Any],
     ws: WebSocket = None,
 ) -> None:
-    await _answer(problem_of(error), error.retry_after_s, resp, ws)
+    await _answer(req, problem_of(error), error.retry_after_s, resp, ws)
 
 
 async def _answer_task(
@@ -64,7 +72,7 @@ async def _answer_task(
 ) -> None:
     busy = error.problem.status == HostUnreachable.status
     retry_after_s = HostUnreachable.retry_after_s if busy else None
-    await _answer(error.problem, retry_after_s, resp, ws)
+    await _answer(req, error.problem, retry_after_s, resp, ws)
 
 
 async def _answer_falcons(
@@ -83,7 +91,7 @@ async def _answer_falcons(
         ours = InvalidRequest(error.description or error.title or "No such request.")
     if resp is not None:
         resp.set_headers(error.headers or {})
-    await _answer(problem_of(ours), None, resp, ws)
+    await _answer(req, problem_of(ours), None, resp, ws)
 
 
 async def _answer_unexpected(
@@ -100,23 +108,30 @@ async def _answer_unexpected(
             f" says more under the request id {req.context.request_id}."
         )
     )
-    await _answer(problem, None, resp, ws)
+    await _answer(req, problem, None, resp, ws)
 
 
 async def _answer(
+    req: falcon.asgi.Request,
     problem: Problem,
     retry_after_s: int | None,
     resp: falcon.asgi.Response | None,
     ws: WebSocket,
 ) -> None:
+    body = msgspec.json.encode(problem)
+    headers = {"Content-Type": "application/problem+json"}
+    if retry_after_s is not None:
+        headers["Retry-After"] = str(retry_after_s)
+    if challenge := CHALLENGES.get(problem.type):
+        headers["WWW-Authenticate"] = challenge
     if resp is not None:
         resp.status = problem.status
-        resp.content_type = "application/problem+json"
-        resp.data = msgspec.json.encode(problem)
+        resp.data = body
         # Nothing was listed that one could go on from.
         resp.delete_header(CURSOR.name)
-        if retry_after_s is not None:
-            resp.set_header("Retry-After", str(retry_after_s))
+        resp.set_headers(headers)
     if ws is not None:
+        headers["X-Request-ID"] = req.context.request_id
+        refuse(req.scope, problem.status, headers, body)
         with contextlib.suppress(OSError, falcon.WebSocketDisconnected):
             await ws.close(INTERNAL_ERROR)

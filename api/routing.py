@@ -14,6 +14,8 @@ import structlog
 from falcon.routing import BaseConverter
 from uuid_utils.compat import uuid7
 
+from api.principal import known_principal
+
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 _QUERY_CHARACTERS = "".join(map(chr, range(0x21, 0x7F)))
 
@@ -76,6 +78,7 @@ class RequestIds:
             path=req.path,
             status=resp.status_code,
             ms=round((time.monotonic() - req.context.began_s) * 1000, 1),
+            by=who.name if (who := known_principal(req)) else None,
         )
 
     def _begin(self, req: falcon.asgi.Request) -> None:

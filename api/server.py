@@ -1,5 +1,6 @@
 """uvicorn as this product needs it: its sockets, its words, its end."""
 
+import ipaddress
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import closing
@@ -40,6 +41,19 @@ def listening_socket(settings: Settings) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def is_loopback(bind: str) -> bool:
+    """Whether nobody can come in from another machine."""
+    if not bind:
+        return False
+    try:
+        found = socket.getaddrinfo(bind, None, type=socket.SOCK_STREAM)
+    except OSError:
+        # Nobody can listen there at all, which is said in a moment.
+        return True
+    addresses = [ipaddress.ip_address(str(a[0]).partition("%")[0]) for *_, a in found]
+    return all(address.is_loopback for address in addresses)
 
 
 class Protocol(HttpToolsProtocol):

@@ -15,6 +15,7 @@ import structlog
 
 from api.news import Backlog, Frame, News, Place, place_of
 from api.outbox import INTERNAL_ERROR, Outbox
+from api.principal import Sight
 from common.errors import StoreUnavailable
 from common.shapes import (
     Missed,
@@ -39,8 +40,6 @@ REPLAYS: Final = 2
 """So many clients read on by themselves at once; requests want connections too."""
 
 T = TypeVar("T")
-Sight = Callable[[str], bool]
-"""Whether a client may be told of the host with this id."""
 
 
 def everything(host_id: str) -> bool:

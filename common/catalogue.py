@@ -2,14 +2,14 @@
 
 from functools import cache
 
-from common import refusals
+from common import denials, refusals
 from common.errors import VirtumancerError
 from common.shapes import ProblemType
 
 Kind = type[VirtumancerError]
 
-_DECLARED_IN = refusals
-"""Kinds are found as subclasses; this module has only to be loaded."""
+_DECLARED_IN = (denials, refusals)
+"""Kinds are found as subclasses; these modules have only to be loaded."""
 
 
 def kinds(root: Kind) -> list[Kind]:

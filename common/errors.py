@@ -39,7 +39,7 @@ class VirtumancerError(Exception):
     libvirt: ClassVar[tuple[str, ...]] = ()
     """Names of libvirt's error codes that always mean this (virterror.h)."""
     retryable: ClassVar[bool] = False
-    retry_after_s: ClassVar[int | None] = None
+    retry_after_s: int | None = None
 
     def __init__(self, detail: str, **extra: Unpack[Extra]) -> None:
         super().__init__(detail)

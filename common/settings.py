@@ -26,6 +26,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     redis_url: Annotated[str, _doc("Redis: `redis://…`, `rediss://…` or `unix://…`")]
     bind: Annotated[str, _doc("address that the web process listens on")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535), _doc("port of the web process")] = 8080
+    virtumancer_auth: Annotated[
+        str,
+        Meta(pattern="^(tokens|off)$"),
+        _doc("`tokens`: every request needs one; `off`: none does, on loopback alone"),
+    ] = "tokens"
     log_format: Annotated[
         str, Meta(pattern="^(people|json)$"), _doc("`people` or `json`")
     ] = "people"

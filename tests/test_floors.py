@@ -23,6 +23,8 @@ FLOORS = {
         ("workers.main", "workers.monitor"),
     ),
     "api": (
+        ("api.handshake", "api.roles", "api.throttle"),
+        ("api.principal",),
         (
             "api.contract",
             "api.exposition",
@@ -36,7 +38,8 @@ FLOORS = {
             "api.outbox",
         ),
         ("api.relay", "api.inventory", "api.idempotency", "api.fleet_page", "api.news"),
-        ("api.outcome", "api.schemas", "api.subscriptions"),
+        ("api.auth", "api.outcome", "api.schemas", "api.subscriptions"),
+        ("api.security",),
         ("api.openapi",),
         ("api.asyncapi",),
         ("api.search",),
@@ -58,9 +61,9 @@ FLOORS = {
         ("common.shapes", "common.settings"),
         ("common.metrics", "common.samples", "common.tracing", "common.telemetry"),
         ("common.errors", "common.log", "common.uri_policy", "common.uri"),
-        ("common.bus", "common.power", "common.refusals"),
+        ("common.bus", "common.denials", "common.power", "common.refusals"),
         ("common.db", "common.queue", "common.catalogue"),
-        ("common.changes", "common.migrate"),
+        ("common.changes", "common.migrate", "common.tokens"),
         ("common.measurements",),
     ),
 }

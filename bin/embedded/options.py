@@ -1,6 +1,7 @@
 """What bin/up may be told, and what it refuses."""
 
 import argparse
+import ipaddress
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -31,12 +32,30 @@ def free_port(bind: str, port: str) -> int:
     return number
 
 
+def auth(bind: str, told: str) -> str:
+    """Whether tokens are asked for: by default not on a first tour, on loopback."""
+    outside = not _is_loopback(bind)
+    if told == "off" and outside:
+        raise Refusal(
+            f"VIRTUMANCER_AUTH=off lets anybody in who reaches {bind}, and that is not"
+            " loopback. Leave one of the two out."
+        )
+    return told or ("tokens" if outside else "off")
+
+
+def _is_loopback(bind: str) -> bool:
+    try:
+        return bind == "localhost" or ipaddress.ip_address(bind).is_loopback
+    except ValueError:
+        return False
+
+
 def parse(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="bin/up",
         description="Run Virtumancer with private servers and a demo hypervisor.",
-        epilog="Environment: BIND, PORT, DATABASE_URL, REDIS_URL, VIRTUMANCER_STATE"
-        " and the settings in README.md.",
+        epilog="Environment: BIND, PORT, DATABASE_URL, REDIS_URL, VIRTUMANCER_STATE,"
+        " VIRTUMANCER_AUTH and the settings in README.md.",
     )
     for name, least in (("webs", 1), ("workers", 0), ("monitors", 0)):
         parser.add_argument(

@@ -21,7 +21,7 @@ from honcho.printer import Message, Printer
 from embedded.folders import FolderError
 from embedded.keeper import Keeper, stop_all, words
 from embedded.libvirtd import Libvirtd
-from embedded.options import TOP, Refusal, free_port, parse
+from embedded.options import TOP, Refusal, auth, free_port, parse
 from embedded.processes import end, of_folder, send, tagged, wait_until
 from embedded.server import Server, ServerError
 from embedded.servers import Postgres, Redis
@@ -51,6 +51,7 @@ class Up:
         self.state = state.absolute()
         self.bind = os.environ.get("BIND") or "127.0.0.1"
         self.port = 0
+        self.auth = "tokens"
         self.servers: list[Server] = []
         self.hypervisor: Libvirtd | None = None
         self.server_keepers: list[Keeper] = []
@@ -70,8 +71,13 @@ class Up:
         """Start everything, and return when a signal ends it."""
         began = time.monotonic()
         turn = take(self.state)
+        self.auth = auth(self.bind, os.environ.get("VIRTUMANCER_AUTH") or "")
         self.port = free_port(self.bind, os.environ.get("PORT") or "8080")
-        self.environment |= {"PORT": str(self.port), MARK: str(self.state)}
+        self.environment |= {
+            "PORT": str(self.port),
+            "VIRTUMANCER_AUTH": self.auth,
+            MARK: str(self.state),
+        }
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it
@@ -222,7 +228,7 @@ class Up:
         )
         self.say(f"ready after {time.monotonic() - began:.1f} s; Ctrl-C stops it")
         with self._printing, suppress(OSError):
-            print(f"\n{things_to_try(api, demo=demo)}\n", flush=True)
+            print(f"\n{things_to_try(api, auth=self.auth, demo=demo)}\n", flush=True)
 
     def _stop(self) -> None:
         """The Procfile first, then the machines, then the servers they all use."""

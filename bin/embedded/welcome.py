@@ -70,9 +70,20 @@ def register_demo(api: Api, uri: str, say: Callable[[str], None]) -> bool:
     return False
 
 
-def things_to_try(api: Api, *, demo: bool) -> str:
-    """The URL and a few commands."""
+OPEN = """\
+Nobody is asked for a token (VIRTUMANCER_AUTH=off): good for a first tour, since only
+this machine can reach it. VIRTUMANCER_AUTH=tokens bin/up asks for one."""
+LOCKED = """\
+Every request needs a token. To make one for yourself:
+
+  token=$(bin/virtumancer token create me --role admin | tail -n 1)"""
+
+
+def things_to_try(api: Api, *, auth: str, demo: bool) -> str:
+    """The URL, who gets in, and a few commands."""
     url = api.url
+    shown = '-H "Authorization: Bearer $token" ' if auth == "tokens" else ""
+    url = f"{shown}{url}"
     post = "-X POST -H 'Content-Type: application/json'"
     if demo:
         lines = [
@@ -92,4 +103,6 @@ def things_to_try(api: Api, *, demo: bool) -> str:
             f"curl {url}/api/tasks",
             "bin/virtumancer --help",
         ]
-    return "\n".join([f"Virtumancer answers at {url}", "", *(f"  {x}" for x in lines)])
+    words = LOCKED if auth == "tokens" else OPEN
+    tries = "\n".join(f"  {line}" for line in lines)
+    return f"Virtumancer answers at {api.url}\n\n{words}\n\n{tries}"

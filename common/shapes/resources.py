@@ -187,6 +187,12 @@ class ProcessHealth(Struct, frozen=True, kw_only=True):
     answers: bool
 
 
+class BriefHealth(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that is said to who shows no token."""
+
+    status: Literal["ok", "degraded"]
+
+
 class Health(Struct, frozen=True, kw_only=True):
     """Which part of the system answers; ``problems`` says what to do about the rest."""
 

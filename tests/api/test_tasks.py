@@ -93,7 +93,7 @@ def test_the_request_id_goes_into_the_task(api: httpx.Client, rows: Rows) -> Non
 
     assert answer.headers["x-request-id"] == "my-id.7"
     assert answer.json()["request_id"] == "my-id.7"
-    assert answer.json()["requested_by"] == "api"
+    assert answer.json()["requested_by"] == "anonymous"
 
 
 def test_unknown_tasks_are_404(api: httpx.Client) -> None:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.lab.admission import admit
 from tests.lab.system import System
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
@@ -11,10 +12,12 @@ BUDGET_S = 30
 
 
 def test_schemathesis_finds_nothing(running: System, tmp_path: Path) -> None:
+    web = running.web(VIRTUMANCER_AUTH="tokens")
+    shown = admit(running.rows_url, "admin")["Authorization"]
     command = [
         *(sys.executable, "-m", "schemathesis.cli"),
         *("--config-file", str(CONFIGURATION)),
-        *("run", f"{running.webs[0].url}/api/openapi.json"),
+        *("run", f"{web.url}/api/openapi.json", "--header", f"Authorization:{shown}"),
         *("--max-time", str(BUDGET_S), "--request-timeout", "8", "--no-color"),
         *("--suppress-health-check", "all", "--warnings", "off"),
     ]

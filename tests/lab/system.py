@@ -140,7 +140,7 @@ class System:
         self.environment = environment
         self.processes: list[Process] = []
         self._folder = folder
-        self._rows_url = rows_url
+        self.rows_url = rows_url
         self._rows: psycopg.Connection[Facts] | None = None
         self._listeners: list[Listener] = []
         self._api: httpx.Client | None = None
@@ -204,7 +204,7 @@ class System:
         """Ask the database itself, past everything that may stand in between."""
         if self._rows is None or self._rows.closed:
             self._rows = psycopg.connect(
-                self._rows_url, autocommit=True, row_factory=dict_row
+                self.rows_url, autocommit=True, row_factory=dict_row
             )
         try:
             cursor = self._rows.execute(query.encode(), params)
@@ -316,6 +316,7 @@ def system(settings: dict[str, str], folder: Path, rows_url: str) -> Iterator[Sy
     environment = {
         "PORT": "0",
         "LOG_FORMAT": "json",
+        "VIRTUMANCER_AUTH": "off",
         "TMPDIR": str(temporary),
         "PYTHONUNBUFFERED": "1",
     }

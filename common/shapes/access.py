@@ -1,0 +1,56 @@
+"""Who may come in, and what for."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from msgspec import Meta, Struct
+
+Role = Literal["viewer", "operator", "admin"]
+TokenName = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
+HostPattern = Annotated[
+    str,
+    Meta(
+        pattern=r"\A([A-Za-z0-9._*?-]|\[!?[A-Za-z0-9._-]+\]){1,64}\Z",
+        description="A host's id, in which `*`, `?` and `[…]` stand for others.",
+    ),
+]
+TEN_YEARS_S = 315_360_000
+
+
+class NewToken(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``hosts``: only those that one of the patterns fits; without it, all."""
+
+    name: TokenName
+    role: Role
+    hosts: Annotated[list[HostPattern], Meta(min_length=1, max_length=100)] | None = (
+        None
+    )
+    expires_in_s: Annotated[int, Meta(ge=1, le=TEN_YEARS_S)] | None = None
+
+
+class Token(Struct, frozen=True, kw_only=True):
+    """A token without its secret, which is not kept. Times are null for never."""
+
+    id: UUID
+    name: str
+    role: Role
+    hosts: list[str] | None
+    created_at: datetime
+    created_by: str
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+
+
+class MadeToken(Token, frozen=True, kw_only=True):
+    """A new token. Its secret is told this once; a repeated request gets null."""
+
+    secret: str | None
+
+
+class Ticket(Struct, frozen=True, kw_only=True):
+    """Opens one WebSocket or stream, once, with the rights of the token behind it."""
+
+    ticket: str
+    expires_in_s: int
