@@ -233,6 +233,15 @@ class BrokenDomain(VirtumancerError):
     advice = "Look at the VM with `virsh dumpxml` on the host, and define it anew."
 
 
+class HostNotBelieved(VirtumancerError):
+    """What the host says of its VMs is more than is taken in."""
+
+    status = 500
+    type = "host-not-believed"
+    title = "The host says more than can be true"
+    advice = "Look at the host; if it is right, raise `VIRTUMANCER_MAX_VMS`."
+
+
 class Interrupted(VirtumancerError):
     """A worker ended in mid-task, and the task must not be done a second time."""
 

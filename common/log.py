@@ -60,7 +60,9 @@ def configure(settings: Settings, process: str) -> None:
 
 
 # Also what ends a line or turns it around in the eyes of Unicode.
-_CONTROL: Final = re.compile("[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_CONTROL: Final = re.compile(
+    "[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]"
+)
 
 
 def _make_visible(_logger: object, _method: str, line: Any) -> Any:

@@ -54,6 +54,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         str,
         _doc("folder with `cacert.pem`, `clientcert.pem`, `clientkey.pem` for tls"),
     ] = "~/.pki/libvirt"
+    virtumancer_max_vms: Annotated[
+        int, Positive, _doc("a host that lists more VMs is not believed")
+    ] = 10_000
     virtumancer_wait_s: Annotated[
         float,
         Positive,

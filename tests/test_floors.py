@@ -14,9 +14,15 @@ FLOORS = {
     # The lowest floor first; a module may import from lower floors of its house.
     "workers": (
         ("workers.hypervisor", "workers.domain_xml"),
-        ("workers.stats", "workers.rows", "workers.lanes", "workers.leases"),
+        (
+            "workers.stats",
+            "workers.rows",
+            "workers.belief",
+            "workers.lanes",
+            "workers.leases",
+        ),
         ("workers.measured",),
-        ("workers.connections", "workers.claimed"),
+        ("workers.connections", "workers.claimed", "workers.reading"),
         ("workers.sync", "workers.fleet"),
         ("workers.host_work",),
         ("workers.actors", "workers.watch", "workers.sampling"),

@@ -16,10 +16,11 @@ from common.changes import Changes
 from common.db import sql
 from common.errors import StoreUnavailable
 from common.samples import HostCounters, Traffic, VmCounters
+from workers import belief
 from workers.hypervisor.connection import Connection
 from workers.hypervisor.records import DomainStats, RawStats, StatsGroup
 from workers.leases import OwnedHost
-from workers.stats import devices
+from workers.stats import devices, number
 
 # Memory is in the VM's row: the balloon would cost as much as all else together.
 _GROUPS: Final = (
@@ -37,14 +38,21 @@ class _Kept:
 class FleetSample:
     """The last counters of one host's VMs."""
 
-    def __init__(self, host: OwnedHost, changes: Changes) -> None:
+    def __init__(
+        self, host: OwnedHost, changes: Changes, most_vms: int = belief.MOST_VMS
+    ) -> None:
         self._host = host
         self._changes = changes
+        self._most_vms = most_vms
         self._kept: dict[str, _Kept] = {}
 
     def take(self, connection: Connection) -> None:
-        """Read all counters and write them; without a database they are lost."""
+        """Read all counters and write them; without a database they are lost.
+
+        Raises HostNotBelieved where there are too many.
+        """
         seen = connection.fleet_stats(_GROUPS)
+        belief.check_number(len(seen), self._most_vms)
         read_at = time.monotonic()
         self._kept = {
             uuid: kept
@@ -78,7 +86,7 @@ def counters_of(values: RawStats) -> VmCounters | None:
         return None
     return VmCounters(
         behind_s=0.0,
-        cpu_s=int(values["cpu.time"]) / _NS_A_SECOND,
+        cpu_s=number(values, "cpu.time") / _NS_A_SECOND,
         disks=_traffic(values, "block", ("rd.bytes", "wr.bytes", "rd.reqs", "wr.reqs")),
         nics=_traffic(values, "net", ("rx.bytes", "tx.bytes", "rx.pkts", "tx.pkts")),
     )
@@ -90,7 +98,7 @@ def _traffic(
     """By device; one without counters is left out, for zero would be a lie."""
     return {
         str(values[f"{device}.name"]): Traffic(
-            *(int(values.get(f"{device}.{key}", 0)) for key in keys)
+            *(number(values, f"{device}.{key}") for key in keys)
         )
         for device in devices(values, group)
         if f"{device}.{keys[0]}" in values

@@ -11,7 +11,8 @@ from common.errors import HostIdTaken, HostRemoved
 from common.shapes import Host, HostCheck, TaskKind
 from workers.claimed import Claimed, end
 from workers.connections import Connections
-from workers.sync import HostSeen, Sync
+from workers.reading import HostSeen
+from workers.sync import Sync
 
 
 class _DbId(Struct):

@@ -59,7 +59,7 @@ def main() -> None:
     )
     patience = Patience()
     presence = Presence(changes, "worker", stop)
-    sync = Sync(reader, changes)
+    sync = Sync(reader, changes, config.virtumancer_max_vms)
     work = Work(reader, changes, connections, sync, presence, patience)
     tasks = Tasks(reader, changes, presence, work.kinds, patience)
     lanes = Lanes(config.virtumancer_host_share, tasks.run_next)

@@ -259,7 +259,12 @@ def main() -> None:
             config.virtumancer_probe_interval_s,
             config.virtumancer_sweep_interval_s,
         ),
-        lambda host: Sampler(host, connections, tell, FleetSample(host, changes)),
+        lambda host: Sampler(
+            host,
+            connections,
+            tell,
+            FleetSample(host, changes, config.virtumancer_max_vms),
+        ),
     )
     ticker = Ticker(config, owner, hosts_changed)
     ticking = threading.Thread(target=ticker.run, name="ticker", daemon=True)

@@ -30,19 +30,19 @@ def sample(now: DomainStats, before: DomainStats | None) -> VmStats:
         before = None
     rates = _Rates(now, before)
     return VmStats(
-        state=_number(values, "state.state"),
-        memory=_number(values, "balloon.current"),
-        max_mem=_number(values, "balloon.maximum"),
-        vcpu=_number(values, "vcpu.current"),
-        cpu_time=_number(values, "cpu.time"),
+        state=number(values, "state.state"),
+        memory=number(values, "balloon.current"),
+        max_mem=number(values, "balloon.maximum"),
+        vcpu=number(values, "vcpu.current"),
+        cpu_time=number(values, "cpu.time"),
         cpu_percent=rates.of("cpu.time", _CPU_PERCENT_PER_NS_A_SECOND),
         disk_stats=[
             DiskStats(
                 device=str(values.get(f"{disk}.name", "")),
-                read_bytes=_number(values, f"{disk}.rd.bytes"),
-                write_bytes=_number(values, f"{disk}.wr.bytes"),
-                read_requests=_number(values, f"{disk}.rd.reqs"),
-                write_requests=_number(values, f"{disk}.wr.reqs"),
+                read_bytes=number(values, f"{disk}.rd.bytes"),
+                write_bytes=number(values, f"{disk}.wr.bytes"),
+                read_requests=number(values, f"{disk}.rd.reqs"),
+                write_requests=number(values, f"{disk}.wr.reqs"),
                 read_bytes_per_s=rates.of(f"{disk}.rd.bytes"),
                 write_bytes_per_s=rates.of(f"{disk}.wr.bytes"),
             )
@@ -51,10 +51,10 @@ def sample(now: DomainStats, before: DomainStats | None) -> VmStats:
         net_stats=[
             NetStats(
                 device=str(values.get(f"{nic}.name", "")),
-                read_bytes=_number(values, f"{nic}.rx.bytes"),
-                write_bytes=_number(values, f"{nic}.tx.bytes"),
-                read_packets=_number(values, f"{nic}.rx.pkts"),
-                write_packets=_number(values, f"{nic}.tx.pkts"),
+                read_bytes=number(values, f"{nic}.rx.bytes"),
+                write_bytes=number(values, f"{nic}.tx.bytes"),
+                read_packets=number(values, f"{nic}.rx.pkts"),
+                write_packets=number(values, f"{nic}.tx.pkts"),
                 read_bytes_per_s=rates.of(f"{nic}.rx.bytes"),
                 write_bytes_per_s=rates.of(f"{nic}.tx.bytes"),
             )
@@ -73,17 +73,19 @@ class _Rates:
         """The growth of a counter a second, times ``scale``."""
         if self._elapsed_s < _SHORTEST_S or key not in self._before:
             return None
-        grown = _number(self._now, key) - _number(self._before, key)
+        grown = number(self._now, key) - number(self._before, key)
         return round(grown * scale / self._elapsed_s, 3) if grown >= 0 else None
 
 
-def _number(values: RawStats, key: str) -> int:
-    return int(values.get(key, 0))
+def number(values: RawStats, key: str) -> int:
+    value = values.get(key, 0)
+    return value if isinstance(value, int) else 0
 
 
 def devices(values: RawStats, group: str) -> Iterator[str]:
     """The prefixes of a group's devices."""
-    for index in range(_number(values, f"{group}.count")):
+    # How many there are is the host's word, and so is whether it is a number.
+    for index in range(min(number(values, f"{group}.count"), len(values))):
         prefix = f"{group}.{index}"
         if f"{prefix}.name" in values:
             yield prefix

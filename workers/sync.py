@@ -6,22 +6,27 @@ older look from overwriting a younger one.
 """
 
 from collections.abc import Iterable
-from hashlib import blake2b
 from uuid import UUID
 
-import structlog
 from msgspec import Struct
+from psycopg.types.json import Jsonb
 from uuid_utils.compat import uuid7
 
 from common import bus
 from common.changes import Change, Changes
 from common.db import Reader, sql
-from common.errors import BrokenDomain, HostRemoved, UnknownVm
+from common.errors import (
+    HostNotBelieved,
+    HostRemoved,
+    UnknownVm,
+    problem_of,
+)
 from common.shapes import TaskKind, Vm
 from common.shapes.hardware import Disk
-from workers import domain_xml, rows
+from workers import belief, rows
 from workers.hypervisor.connection import Connection
-from workers.hypervisor.records import Capacity, ListedDomain
+from workers.hypervisor.records import ListedDomain
+from workers.reading import HostSeen, Known, Reading
 from workers.rows import Sighting, Sizes, Uuid
 
 _NEW_ENOUGH_TO_ANALYZE = 200
@@ -44,49 +49,24 @@ class _Disks(Struct):
     disks: list[Disk]
 
 
-class Known(Struct, frozen=True):
-    """What the database has of a VM, as far as a listing can tell it is out of date."""
-
-    uuid: UUID
-    name: str
-    xml_hash: bytes | None
-    state: int
-    state_reason: int
-    persistent: bool
-    autostart: bool
-
-    def cheap_facts(self) -> tuple[object, ...]:
-        return (
-            self.name,
-            self.state,
-            self.state_reason,
-            self.persistent,
-            self.autostart,
-        )
-
-
-class HostSeen(Struct, frozen=True):
-    """Every domain of a host, read after ``observation`` was drawn."""
-
-    observation: int
-    present: list[str]
-    changed: list[Sighting]
-    capacity: Capacity
-    first_look: bool
-
-
 class Sync:
     """Brings the rows of VMs up to what libvirt says."""
 
-    def __init__(self, reader: Reader, changes: Changes) -> None:
+    def __init__(
+        self, reader: Reader, changes: Changes, most_vms: int = belief.MOST_VMS
+    ) -> None:
         self._reader = reader
         self._changes = changes
-        self._broken: set[tuple[int, str, bytes]] = set()
+        self._reading = Reading(most_vms)
 
     def host(self, connection: Connection, host_id: str, host_db_id: int) -> None:
         """Look at every domain of a host."""
         known = self._reader.all(sql.vms.known, Known, host_db_id=host_db_id)
-        seen = self.read_host(connection, host_db_id, known)
+        try:
+            seen = self.read_host(connection, host_db_id, known)
+        except HostNotBelieved as error:
+            self._accuse(host_id, host_db_id, error)
+            raise
         with self._changes.begin() as change:
             self.write_host(change, host_id, host_db_id, seen)
         if seen.first_look and len(seen.changed) >= _NEW_ENOUGH_TO_ANALYZE:
@@ -98,57 +78,15 @@ class Sync:
     ) -> HostSeen:
         """Read a host's domains; those that are as ``known`` are left out."""
         observation = self._next_observation()
-        before = {str(k.uuid): k for k in known}
-        listing = connection.list_domains()
-        xmls = connection.domains_xml([d.uuid for d in listing.domains])
-        present = list(listing.unreadable)
-        changed = []
-        for listed in listing.domains:
-            xml = xmls[listed.uuid]
-            if isinstance(xml, UnknownVm):
-                continue
-            present.append(listed.uuid)
-            sighting = self._sighting(host_db_id, listed, xml, before.get(listed.uuid))
-            if sighting:
-                changed.append(sighting)
-        capacity = connection.capacity()
-        first_look = not before
-        return HostSeen(observation, present, changed, capacity, first_look)
+        return self._reading.host(connection, host_db_id, observation, known)
 
-    def _sighting(
-        self,
-        host_db_id: int,
-        listed: ListedDomain,
-        xml: str | Exception,
-        known: Known | None,
-    ) -> Sighting | None:
-        if isinstance(xml, Exception):
-            self._tell_broken(host_db_id, listed, b"", xml)
-            return Sighting(listed)
-        xml_hash = _hash(xml)
-        if known and known.xml_hash == xml_hash:
-            same = known.cheap_facts() == _cheap_facts(listed)
-            return None if same else Sighting(listed)
-        try:
-            return Sighting(listed, domain_xml.parse(xml), xml_hash)
-        except BrokenDomain as error:
-            self._tell_broken(host_db_id, listed, xml_hash, error)
-            return Sighting(listed)
-
-    def _tell_broken(
-        self, host_db_id: int, listed: ListedDomain, xml_hash: bytes, error: Exception
-    ) -> None:
-        """Log it once for each version of the XML."""
-        if (key := (host_db_id, listed.uuid, xml_hash)) not in self._broken:
-            if len(self._broken) > 10_000:
-                self._broken.clear()
-            self._broken.add(key)
-            structlog.get_logger().warning(
-                "a domain cannot be read; its last good row stays",
-                vm_uuid=listed.uuid,
-                vm_name=listed.name,
-                reason=str(error),
-            )
+    def _accuse(self, host_id: str, host_db_id: int, error: HostNotBelieved) -> None:
+        """Let whoever looks at the host see why its rows stay as they are."""
+        with self._changes.begin() as change:
+            if change.all(
+                sql.hosts.accuse, dict, db_id=host_db_id, error=Jsonb(problem_of(error))
+            ):
+                change.publish(*bus.hosts_changed(host_id))
 
     def write_host(
         self, change: Change, host_id: str, host_db_id: int, seen: HostSeen
@@ -182,7 +120,7 @@ class Sync:
         observation = self._next_observation()
         where = {"host_db_id": host_db_id, "observation": observation}
         try:
-            sighting, sizes = self._look_at(connection, host_db_id, uuid)
+            sighting, sizes = self._reading.vm(connection, host_db_id, uuid)
         except UnknownVm:
             with self._changes.begin() as change:
                 if self._is_news(change, host_db_id, observation) and change.all(
@@ -209,23 +147,6 @@ class Sync:
         if seen is None:
             raise UnknownVm("The VM is gone.")
         return seen
-
-    def _look_at(
-        self, connection: Connection, host_db_id: int, uuid: UUID
-    ) -> tuple[Sighting, Sizes]:
-        seen = connection.domain(str(uuid))
-        sighting = self._sighting(host_db_id, seen.listed, seen.xml, None)
-        assert sighting, "without a known row every look is a sighting"
-        if not sighting.domain:
-            return sighting, {}
-        disks = sighting.domain.hardware.disks
-        targets = [d.target.dev for d in disks if d.target.dev]
-        measured = connection.block_sizes(str(uuid), targets)
-        return sighting, {
-            (seen.listed.uuid, d.target.dev, d.path): measured[d.target.dev].capacity
-            for d in disks
-            if d.target.dev in measured
-        }
 
     def _look_at_namesakes(
         self, change: Change, host_id: str, host_db_id: int, listed: ListedDomain
@@ -288,17 +209,3 @@ def ask_look(
     assert asked, "the upsert returns a row whatever happens"
     change.ring([asked.id])
     return asked.id
-
-
-def _hash(xml: str) -> bytes:
-    return blake2b(xml.encode(), digest_size=16).digest()
-
-
-def _cheap_facts(listed: ListedDomain) -> tuple[object, ...]:
-    return (
-        listed.name,
-        listed.state,
-        listed.state_reason,
-        listed.persistent,
-        listed.autostart,
-    )

@@ -42,15 +42,24 @@ update hosts set
     observation = :observation,
     observed_at = now(),
     cpu_count = coalesce(:cpu_count, cpu_count),
-    memory_bytes = coalesce(:memory_bytes, memory_bytes)
+    memory_bytes = coalesce(:memory_bytes, memory_bytes),
+    error = case when state = 'connected' then null else error end
 where db_id = :db_id;
+
+-- name: accuse
+-- The host is there, and what it says is not believed; until a full look succeeds.
+update hosts set error = :error, revision = revision + 1
+where db_id = :db_id and state = 'connected' and error is distinct from :error::jsonb
+returning db_id;
 
 -- name: set_state
 -- Only the monitor that owns the host may say how it stands. "changed" is about the
 -- state, not about the error or the next try.
 update hosts set
     state = :state,
-    error = :error,
+    -- What a full look has against a host that is connected, only a full look takes back.
+    error = case when :state = 'connected' and state = 'connected' then error
+        else :error end,
     next_retry_at = now() + make_interval(secs => :retry_in_s),
     state_since = case when state = :state then state_since else now() end,
     revision = revision + 1
@@ -77,15 +86,16 @@ update hosts set
 where id = :id and state = 'disabled';
 
 -- name: overview
--- What is off, crashed or in no known state has nothing of the host.
+-- What is off, crashed or in no known state has nothing of the host. The sum of what
+-- hosts claim may be beyond any number of ours.
 select h.id, h.state, h.cpu_count, h.memory_bytes,
     coalesce(sum(c.vms), 0)::int as vms,
     coalesce(jsonb_object_agg(c.state, c.vms) filter (where c.state is not null), '{}')
         as vms_by_state,
-    coalesce(sum(c.vcpus), 0)::bigint as vcpus,
-    coalesce(sum(c.vcpus) filter (where c.active), 0)::bigint as active_vcpus,
-    coalesce(sum(c.memory), 0)::bigint as vm_memory_bytes,
-    coalesce(sum(c.memory) filter (where c.active), 0)::bigint as active_vm_memory_bytes
+    least(coalesce(sum(c.vcpus), 0), 9223372036854775807)::bigint as vcpus,
+    least(coalesce(sum(c.vcpus) filter (where c.active), 0), 9223372036854775807)::bigint as active_vcpus,
+    least(coalesce(sum(c.memory), 0), 9223372036854775807)::bigint as vm_memory_bytes,
+    least(coalesce(sum(c.memory) filter (where c.active), 0), 9223372036854775807)::bigint as active_vm_memory_bytes
 from hosts h
 left join (
     select host_db_id, state, state not in (0, 5, 6) as active,

@@ -1,6 +1,6 @@
 """Rows become what libvirt says, whatever order the looks finish in."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 from uuid import UUID, uuid4
 
@@ -71,8 +71,14 @@ class Hypervisor:
     def list_domains(self) -> Listing:
         return Listing(list(self.domains.values()), {})
 
-    def domains_xml(self, uuids: Iterable[str]) -> dict[str, str | VirtumancerError]:
-        return {uuid: self.xml[uuid] for uuid in uuids}
+    def read_xml(
+        self, uuids: Iterable[str], use: Callable[[str, str], object]
+    ) -> dict[str, object]:
+        xmls = {uuid: self.xml[uuid] for uuid in uuids}
+        return {
+            uuid: use(uuid, xml) if isinstance(xml, str) else xml
+            for uuid, xml in xmls.items()
+        }
 
     def domain(self, uuid: str) -> DomainSeen:
         if uuid not in self.domains:
@@ -92,14 +98,16 @@ class Hypervisor:
 class World:
     """A database with one host, and what is told of it."""
 
-    def __init__(self, database_url: str, redis_url: str) -> None:
+    def __init__(
+        self, database_url: str, redis_url: str, most_vms: int = 10_000
+    ) -> None:
         self.pool = open_pool(database_url, "test")
         self.reader = Reader(self.pool)
         self.client = redis.Redis.from_url(redis_url)
         self.changes = Changes(
             self.pool, Bus(self.client), Queue(WakeBroker(redis_url))
         )
-        self.sync = Sync(self.reader, self.changes)
+        self.sync = Sync(self.reader, self.changes, most_vms)
         self.hypervisor = Hypervisor()
         self._frames = bus.listen_for(self.client, bus.FRAMES)
         with self.changes.begin() as change:

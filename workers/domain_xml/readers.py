@@ -9,6 +9,7 @@ from common.shapes.hardware import Address
 from workers.domain_xml.table import MAX_INT64, Element, ReadElement, integer
 
 LONGEST_NAME = 512
+LONGEST_PROSE = 16_384
 MOST_VCPUS = 2**31 - 1
 _POWERS = {letter: power for power, letter in enumerate("kmgtpe", start=1)}
 
@@ -88,8 +89,11 @@ def vcpu_count(text: str) -> int:
 
 
 def whole_text(element: Element) -> str | None:
-    """Prose: of any length, spaces and line ends kept."""
-    return element.text or None
+    """Prose, spaces and line ends kept, and cut where it is longer than anybody's."""
+    text = element.text or ""
+    if len(text) > LONGEST_PROSE:
+        return text[: LONGEST_PROSE - 1] + "…"
+    return text or None
 
 
 def lower(text: str) -> str:

@@ -89,6 +89,10 @@ _LOST = {
     libvirt.VIR_ERR_INVALID_CONN,
 }
 
+# Whoever answers may say anything; nobody reads more.
+_LONGEST_WORDS = 2000
+_TOO_LARGE = re.compile(r"Unable to (en|de)code message payload")
+
 _REFUSED_LOGIN: dict[int, type[ConnectionFailed]] = {
     libvirt.VIR_ERR_AUTH_FAILED: AuthenticationFailed,
     libvirt.VIR_ERR_AUTH_CANCELLED: AuthenticationFailed,
@@ -103,12 +107,18 @@ def translate(error: Exception) -> VirtumancerError:
     if not isinstance(error, libvirt.libvirtError):
         return BrokenDomain("libvirt's answer is not text in UTF-8.")
     code = error.get_error_code()
-    words = error.get_error_message() or str(error)
+    words = words_of(error)
     if _is_loss(error):
         return HostUnreachable(f"The connection to the host was lost: {words}.")
     ours = _by_words(words) if code in _VAGUE else None
     ours = ours or _OURS.get(code, LibvirtRefused)
     return ours(f"libvirt refused: {words}.", libvirt_code=code, libvirt_message=words)
+
+
+def words_of(error: Any) -> str:
+    """libvirt's own, as far as anybody would read."""
+    words: str = error.get_error_message() or str(error)
+    return words[:_LONGEST_WORDS]
 
 
 def _by_words(words: str) -> Kind | None:
@@ -120,6 +130,9 @@ def _is_loss(error: libvirt.libvirtError) -> bool:
     code = error.get_error_code()
     if code == libvirt.VIR_ERR_INVALID_CONN:
         return True
+    # An answer that is larger than the protocol allows concerns one call alone.
+    if _TOO_LARGE.search(error.get_error_message() or ""):
+        return False
     return error.get_error_domain() in _LOST_FROM and code in _LOST
 
 

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from common.errors import HostUnreachable, VirtumancerError
 from common.uri import HostUri
@@ -25,6 +25,8 @@ from workers.hypervisor.records import (
     Timeouts,
 )
 from workers.hypervisor.transport import NOWHERE
+
+T = TypeVar("T")
 
 POWER_ACTIONS = frozenset(power.VERBS)
 """start, shutdown, reboot, destroy, reset, suspend, resume."""
@@ -133,7 +135,13 @@ class Connection:
         A domain undefined in the meantime is an UnknownVm. A host that is lost on the
         way raises.
         """
-        return self._domains.xmls(uuids, parallel)
+        return self._domains.xmls(uuids, lambda _uuid, xml: xml, parallel)
+
+    def read_xml(
+        self, uuids: Iterable[str], use: Callable[[str, str], T]
+    ) -> dict[str, T | VirtumancerError]:
+        """The same, of each only what ``use(uuid, xml)`` makes of it, in any thread."""
+        return self._domains.xmls(uuids, use, 5)
 
     def block_sizes(self, uuid: str, targets: Iterable[str]) -> dict[str, BlockSize]:
         """Sizes by target (``vda``); disks that libvirt will not measure are left out.

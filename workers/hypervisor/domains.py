@@ -10,6 +10,7 @@ import libvirt
 
 from common.errors import (
     BrokenDomain,
+    HostNotBelieved,
     HostUnreachable,
     LibvirtRefused,
     UnknownVm,
@@ -17,7 +18,13 @@ from common.errors import (
     WrongState,
 )
 from workers.hypervisor.link import Link
-from workers.hypervisor.records import BlockSize, DomainSeen, ListedDomain, Listing
+from workers.hypervisor.records import (
+    MAX_COUNT,
+    BlockSize,
+    DomainSeen,
+    ListedDomain,
+    Listing,
+)
 
 _INACTIVE_ID = -1
 _STATE = libvirt.VIR_DOMAIN_STATS_STATE
@@ -27,6 +34,7 @@ _AUTOSTART = libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART
 
 
 Call = Callable[..., Any]
+T = TypeVar("T")
 
 
 class Domains:
@@ -55,9 +63,8 @@ class Domains:
         for handle, stats in found:
             uuid = handle.UUIDString()
             handles[uuid] = handle
-            try:
-                name = handle.name()
-            except UnicodeDecodeError:
+            name = name_of(handle)
+            if name is None:
                 listing.unreadable[uuid] = BrokenDomain(
                     "The domain's name is not in UTF-8."
                 )
@@ -109,10 +116,9 @@ class Domains:
         """One domain looked up: state, flags and live XML."""
         call = self._link.call
         handle = self.look_up(uuid)
-        try:
-            name = handle.name()
-        except UnicodeDecodeError as error:
-            raise BrokenDomain("The domain's name is not in UTF-8.") from error
+        name = name_of(handle)
+        if name is None:
+            raise BrokenDomain("The domain's name is not in UTF-8.")
         state, reason = call(handle.state)
         listed = ListedDomain(
             uuid=uuid,
@@ -132,14 +138,13 @@ class Domains:
         return xml
 
     def xmls(
-        self, uuids: Iterable[str], parallel: int
-    ) -> dict[str, str | VirtumancerError]:
-        """The live XML of each, several at a time, or what kept it from being read."""
+        self, uuids: Iterable[str], use: Callable[[str, str], T], parallel: int
+    ) -> dict[str, T | VirtumancerError]:
+        """``use(uuid, xml)`` of each, several at a time, or what kept one from it."""
 
-        def read(call: Call, uuid: str) -> str:
+        def read(call: Call, uuid: str) -> T:
             handle = self._handles.get(uuid) or self.look_up(uuid)
-            xml: str = call(handle.XMLDesc, 0)
-            return xml
+            return use(uuid, call(handle.XMLDesc, 0))
 
         return each_of(self._link, uuids, read, parallel)
 
@@ -149,11 +154,22 @@ class Domains:
         sizes = {}
         for target in targets:
             try:
-                sizes[target] = BlockSize(*self._link.call(handle.blockInfo, target))
+                size = self._link.call(handle.blockInfo, target)
             except (LibvirtRefused, WrongState):
                 # An empty drive, a file that is gone, a disk of a host's own kind.
                 continue
+            if all(0 <= part <= MAX_COUNT for part in size):
+                sizes[target] = BlockSize(*size)
         return sizes
+
+
+def name_of(handle: Any) -> str | None:
+    """None if it is not in UTF-8."""
+    try:
+        name: str = handle.name()
+    except UnicodeDecodeError:
+        return None
+    return name
 
 
 def _libvirt_id(handle: Any) -> int | None:
@@ -161,15 +177,13 @@ def _libvirt_id(handle: Any) -> int | None:
     return None if number == _INACTIVE_ID else number
 
 
-T = TypeVar("T")
-
-
 def each_of(
     link: Link, uuids: Iterable[str], read: Callable[[Call, str], T], parallel: int
 ) -> dict[str, T | VirtumancerError]:
     """What ``read`` says of each, several at a time, with a call() of its thread's own.
 
-    An error that concerns one alone is its answer; a lost host raises.
+    An error that concerns one alone is its answer; a host that is lost, or not believed
+    any longer, raises.
     """
     wanted = list(uuids)
     waiting = iter(wanted)
@@ -189,7 +203,7 @@ def each_of(
     def _answer(call: Call, uuid: str) -> T | VirtumancerError:
         try:
             return read(call, uuid)
-        except HostUnreachable:
+        except (HostNotBelieved, HostUnreachable):
             raise
         except VirtumancerError as error:
             return error

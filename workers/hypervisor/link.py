@@ -24,7 +24,7 @@ from common.errors import (
 )
 from common.refusals import LibvirtSilent
 from common.uri import HostUri
-from workers.hypervisor.codes import refused_login, translate
+from workers.hypervisor.codes import refused_login, translate, words_of
 from workers.hypervisor.records import Timeouts
 from workers.hypervisor.transport import NOWHERE, Transport
 from workers.hypervisor.watchdog import WATCHDOG, Limit
@@ -84,7 +84,7 @@ class Link:
         refused = self._transport.why_refused()
         if refused is not None:
             return refused
-        words = error.get_error_message() or str(error)
+        words = words_of(error)
         if kind := refused_login(error):
             return kind(
                 f"libvirtd at {self.uri} does not let us in: {words}. Give the user "

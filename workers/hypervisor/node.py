@@ -1,15 +1,17 @@
 """What a host is: its name, CPUs and memory, and which libvirt runs there."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import libvirt
 
 from common.errors import LibvirtRefused
 from workers.hypervisor.link import Link
-from workers.hypervisor.records import Capacity, HostFacts
+from workers.hypervisor.records import MAX_COUNT, Capacity, HostFacts
 
 _MIB = 1024 * 1024
+_MOST_CPUS = 2**31 - 1
+_LONGEST_NAME = 255
 _ALL_CELLS = libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS
 
 
@@ -18,17 +20,17 @@ def host_facts(link: Link) -> HostFacts:
     virt = link.virt
     model, mib, cpus, mhz, nodes, sockets, cores, threads = link.call(virt.getInfo)
     return HostFacts(
-        hostname=link.call(virt.getHostname),
+        hostname=link.call(virt.getHostname)[:_LONGEST_NAME],
         cpus=cpus,
-        memory_bytes=_memory_bytes(link) or mib * _MIB,
+        memory_bytes=_memory_bytes(link, mib),
         cores=cores,
         threads=threads,
         sockets=sockets,
         numa_nodes=nodes,
         cpu_mhz=mhz,
         cpu_model=model,
-        free_memory_bytes=_known(link, virt.getFreeMemory),
-        hypervisor=link.call(virt.getType),
+        free_memory_bytes=_at_most(MAX_COUNT, _known(link, virt.getFreeMemory)),
+        hypervisor=link.call(virt.getType)[:_LONGEST_NAME],
         hypervisor_version=_version(_known(link, virt.getVersion)),
         libvirt_version=_version(link.call(virt.getLibVersion)) or "",
     )
@@ -40,7 +42,7 @@ def capacity(link: Link) -> Capacity:
     if info is None:
         return Capacity(None, None)
     _model, mib, cpus, *_rest = info
-    return Capacity(cpus, _memory_bytes(link) or mib * _MIB)
+    return Capacity(_at_most(_MOST_CPUS, cpus), _memory_bytes(link, mib))
 
 
 def ask_for_kvm(link: Link) -> None:
@@ -48,10 +50,18 @@ def ask_for_kvm(link: Link) -> None:
     link.call(link.virt.getDomainCapabilities, None, None, None, "kvm", 0)
 
 
-def _memory_bytes(link: Link) -> int | None:
+def _memory_bytes(link: Link, mib: int) -> int:
     """All memory to the KiB, where the host's own number is rounded to MiB."""
-    stats = _known(link, link.virt.getMemoryStats, _ALL_CELLS)
-    return stats["total"] * 1024 if stats and "total" in stats else None
+    stats = _known(link, link.virt.getMemoryStats, _ALL_CELLS) or {}
+    return _at_most(MAX_COUNT, stats.get("total", 0) * 1024 or mib * _MIB)
+
+
+Number = TypeVar("Number", int, int | None)
+
+
+def _at_most(most: int, number: Number) -> Number:
+    """A host may claim to be larger than any number of ours."""
+    return number if number is None else min(number, most)
 
 
 def _known(link: Link, function: Callable[..., Any], *arguments: Any) -> Any:

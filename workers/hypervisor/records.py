@@ -1,14 +1,36 @@
 """What the hypervisor says, in plain shapes: nothing of libvirt's own gets out."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntFlag
+from itertools import islice
+from typing import cast
 
 from common.errors import VirtumancerError
 
 RawStats = dict[str, int | str | bool]
 """Counters under libvirt's own keys (``cpu.time``, ``block.0.rd.bytes`` …); see
 https://libvirt.org/html/libvirt-libvirt-domain.html#virConnectGetAllDomainStats."""
+
+
+MAX_COUNT = 2**63 - 1
+"""What a counter can be here and in every database."""
+
+_LONGEST_TEXT = 512
+_MOST_COUNTERS = 65_536
+
+
+def credible(values: Mapping[str, object]) -> RawStats:
+    """What of a domain's counters can be: no more of them, none of them negative or
+    beyond 63 bits, no text longer than a name."""
+    kept: RawStats = {}
+    for key, value in islice(values.items(), _MOST_COUNTERS):
+        is_count = isinstance(value, int) and 0 <= value <= MAX_COUNT
+        is_text = isinstance(value, str) and len(value) <= _LONGEST_TEXT
+        if is_count or is_text:
+            kept[key] = cast("int | str", value)
+    return kept
 
 
 class StatsGroup(IntFlag):

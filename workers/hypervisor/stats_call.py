@@ -10,9 +10,15 @@ from typing import Any
 import libvirt
 
 from common.errors import LibvirtRefused, UnknownVm, WrongState
-from workers.hypervisor.domains import Call, Domains, each_of
+from workers.hypervisor.domains import Call, Domains, each_of, name_of
 from workers.hypervisor.link import Link
-from workers.hypervisor.records import Devices, DomainStats, RawStats, StatsGroup
+from workers.hypervisor.records import (
+    Devices,
+    DomainStats,
+    RawStats,
+    StatsGroup,
+    credible,
+)
 
 # Without it, one domain with a stuck job would hold up all.
 _NOWAIT = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
@@ -24,8 +30,6 @@ _INTERFACE = (
     *("rx.bytes", "rx.pkts", "rx.errs", "rx.drop"),
     *("tx.bytes", "tx.pkts", "tx.errs", "tx.drop"),
 )
-# What a domain answers for a counter that its driver does not keep.
-_UNKNOWN = -1
 _PARALLEL = 4
 _OFF = (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_CRASHED)
 
@@ -42,7 +46,9 @@ def stats(
 ) -> dict[str, DomainStats]:
     """The counters of each domain that is there."""
     handles = _handles(domains, uuids)
-    samples = _bulk(link, handles, groups)
+    answer = _bulk(link, handles, groups)
+    # The host may answer for domains that nobody asked about.
+    samples = {uuid: answer[uuid] for uuid in handles if uuid in answer}
     if devices_of is None:
         groups &= ~(StatsGroup.BLOCK | StatsGroup.INTERFACE)
     lacking = {uuid: _lacking(samples[uuid].values, groups) for uuid in samples}
@@ -82,13 +88,14 @@ def _bulk(
     return _by_uuid(link.call(call, list(handles.values()), int(groups), _NOWAIT))
 
 
-def _by_uuid(answer: Iterable[tuple[Any, RawStats]]) -> dict[str, DomainStats]:
+def _by_uuid(answer: Iterable[tuple[Any, dict[str, object]]]) -> dict[str, DomainStats]:
     now = time.monotonic()
     return {
         handle.UUIDString(): DomainStats(
-            handle.UUIDString(), handle.name(), now, values
+            handle.UUIDString(), name, now, credible(values)
         )
         for handle, values in answer
+        if (name := name_of(handle)) is not None
     }
 
 
@@ -134,10 +141,13 @@ def _lacking(values: RawStats, groups: StatsGroup) -> StatsGroup:
 
 def _add_info(call: Call, handle: Any, values: RawStats) -> None:
     _state, maximum, current, vcpus, cpu_time = call(handle.info)
-    values.setdefault("cpu.time", cpu_time)
-    values.setdefault("balloon.current", current)
-    values.setdefault("balloon.maximum", maximum)
-    values.setdefault("vcpu.current", vcpus)
+    info = {
+        "cpu.time": cpu_time,
+        "balloon.current": current,
+        "balloon.maximum": maximum,
+        "vcpu.current": vcpus,
+    }
+    values |= {**credible(info), **values}
 
 
 def _add_devices(
@@ -162,7 +172,7 @@ def _by_device(
             # A device without counters, or gone since the XML was written.
             continue
         known = zip(keys, counters, strict=True)
-        found.append({"name": name, **{k: n for k, n in known if n != _UNKNOWN}})
+        found.append(credible({"name": name, **dict(known)}))
     return found
 
 
