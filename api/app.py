@@ -163,5 +163,6 @@ _json: Callable[[object], Any] = msgspec.json.encode
 
 def _end_process(running: asyncio.Task[None]) -> None:
     """A web process that hears nothing must not go on as if it did."""
-    structlog.get_logger().critical("the relay ended", exc_info=running.exception())
+    why = None if running.cancelled() else running.exception()
+    structlog.get_logger().critical("the relay ended", exc_info=why)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -125,19 +125,24 @@ class Relay:
         """Keep the link to Redis, for ever."""
         while True:
             try:
-                async with (
-                    self._subscriber.pubsub() as link,
-                    asyncio.TaskGroup() as group,
-                ):
-                    await link.subscribe(*BELLS)
-                    group.create_task(self._listen(link))
-                    group.create_task(self._subscribe(link))
-                    group.create_task(self._tell_to_look_again())
+                # A task each: before Python 3.13 a TaskGroup that failed leaves its
+                # task half cancelled, and the next timeout in it would end this loop.
+                await asyncio.create_task(self._link())
             except* Gone as errors:
                 bus.outage.began(errors.exceptions[0])
             self._linked.clear()
             self._confirmed.clear()
             await asyncio.sleep(PAUSE_S)
+
+    async def _link(self) -> None:
+        async with (
+            self._subscriber.pubsub() as link,
+            asyncio.TaskGroup() as group,
+        ):
+            await link.subscribe(*BELLS)
+            group.create_task(self._listen(link))
+            group.create_task(self._subscribe(link))
+            group.create_task(self._tell_to_look_again())
 
     async def _listen(self, link: redis.asyncio.client.PubSub) -> None:
         asked = False

@@ -54,10 +54,15 @@ async def test_a_silent_redis_is_noticed(
 ) -> None:
     rows.host("kvm-1")
     async with connect(server.ws_url) as ws:
+        redis.stop()
+        redis.start()
+        assert (await frame(ws, 10))["type"] == "hosts-changed"
+        assert (await frame(ws, 10))["type"] == "vms-changed"
         redis.pause()
         try:
             health = await asyncio.to_thread(httpx.get, f"{server.url}/api/health")
-            await asyncio.sleep(7)
+            # So long that the next try to reach it meets silence, too.
+            await asyncio.sleep(10)
         finally:
             redis.resume()
 
