@@ -3,7 +3,7 @@
 import inspect
 from typing import Any, get_args
 
-from api.openapi import recorded
+from api.recorded import examples_of
 from api.schemas import components, parameters, plain, schema_of
 from common.shapes import ClientFrame, ErrorFrame, ServerFrame
 from common.shapes.parameters import Streams
@@ -81,7 +81,7 @@ def _operation(
 
 
 def _message(frame: Any) -> Part:
-    examples = [e["body"] for e in recorded() if e["operation"] == _name(frame)]
+    examples = [example["body"] for example in examples_of(_name(frame))]
     said: Part = {"name": _name(frame), "payload": schema_of(frame)}
     if words := plain(inspect.getdoc(frame) or ""):
         said["summary"] = words

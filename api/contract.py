@@ -74,6 +74,7 @@ REQUEST_ID = Header(
 WWW_AUTHENTICATE = Header(
     "WWW-Authenticate", "What has to be shown (RFC 6750).", 'Bearer realm="virtumancer"'
 )
+UPGRADE = Header("Upgrade", "What this address speaks instead.", "websocket")
 VARY = Header("Vary", "The answer depends on this header of the request.", "Accept")
 CACHE_CONTROL = Header("Cache-Control", "How long it may be kept.", "max-age=3600")
 PREFER = Header(

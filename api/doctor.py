@@ -30,9 +30,9 @@ class HostDoctor:
     )
     async def on_post(self, req: Request, resp: Response) -> None:
         """Tried from a worker, in this order, up to the first that fails: `dns`, `tcp`,
-        `host-key`, `ssh`, `socket`, `libvirt`, `kvm`. Each that is not `ok` has a
-        `fix`, the exact thing to do. A key that is not known is shown and not trusted:
-        compare it, and pin it with the `fix`."""
+        `tls` or `host-key` and `ssh`, `socket`, `libvirt`, `kvm`. Each that is not `ok`
+        has a `fix`, the exact thing to do. A key that is not known is shown and not
+        trusted: compare it, and pin it with the `fix`."""
         asked = await body(req, CheckHost)
         address = uri.parse(asked.uri, self._policy)
         # A lane of its own: who does not answer delays no other check.

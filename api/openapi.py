@@ -4,11 +4,8 @@ Nothing is written by hand: what a route does not promise is not in the document
 """
 
 import inspect
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
-from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 from uuid import UUID
 
@@ -17,15 +14,18 @@ from msgspec import Meta
 from api.contract import (
     REQUEST_ID,
     RETRY_AFTER,
+    UPGRADE,
     WWW_AUTHENTICATE,
     Answer,
     Contract,
     Header,
     contract_of,
 )
+from api.recorded import examples_of, name_of, problems
 from api.roles import Need, need_of
 from api.schemas import components, parameters, plain, schema_of
 from api.security import SCHEMES, refusals, security
+from api.tags import TAGS, tag_of
 from common.catalogue import Kind, kinds
 from common.errors import (
     UnknownHost,
@@ -42,8 +42,6 @@ Part = dict[str, Any]
 Routes = Mapping[str, object]
 
 METHODS = ("get", "post", "put", "patch", "delete")
-EXAMPLES = Path(__file__).with_name("examples.json")
-"""Recorded from a running system by ``python -m tests.examples``."""
 
 _SEGMENT = re.compile(r"\{(\w+)(?::\w+)?\}")
 
@@ -114,7 +112,11 @@ def openapi(routes: Routes) -> Part:
             " in [/api/problems](/api/problems).",
         },
         "servers": [{"url": "/"}],
-        "tags": [{"name": tag} for tag in dict.fromkeys(_tag(one) for one in found)],
+        "tags": [
+            {"name": name, "description": words}
+            for name, words in TAGS.items()
+            if name in [tag_of(one.path) for one in found]
+        ],
         "paths": paths,
         "components": {
             "schemas": components(bodies, [*answers, Problem]),
@@ -128,6 +130,7 @@ def _headers_of(promise: Contract) -> Iterator[Header]:
     yield REQUEST_ID
     yield RETRY_AFTER
     yield WWW_AUTHENTICATE
+    yield UPGRADE
     for answer in promise.answers.values():
         yield from answer.headers
 
@@ -137,7 +140,7 @@ def _operation(one: Operation) -> Part:
     name = type(one.resource).__name__
     said: Part = {
         "operationId": f"{one.method}{name}",
-        "tags": [_tag(one)],
+        "tags": [tag_of(one.path)],
         "summary": promise.summary,
         "description": "\n\n".join(filter(None, _words(one))),
         "parameters": [*_in_path(one), *_in_query(promise), *_in_headers(promise)],
@@ -150,7 +153,9 @@ def _operation(one: Operation) -> Part:
         content: Part = {"schema": schema_of(promise.body)}
         if one.method == "patch":
             content["schema"]["minProperties"] = 1
-        answered = [e for e in _examples(one) if "request" in e and e["status"] < 300]
+        answered = [
+            e for e in examples_of(one.key) if "request" in e and e["status"] < 300
+        ]
         if examples := [e["request"] for e in answered]:
             content["examples"] = {
                 f"{number}": {"value": body}
@@ -166,10 +171,6 @@ def _words(one: Operation) -> Iterator[str]:
     yield plain(one.promise.details or inspect.getdoc(one.resource) or "")
     if one.promise.query:
         yield plain(one.promise.query.__doc__ or "")
-
-
-def _tag(one: Operation) -> str:
-    return type(one.resource).__module__.removeprefix("api.")
 
 
 def _in_path(one: Operation) -> Iterator[Part]:
@@ -194,7 +195,10 @@ def _in_query(promise: Contract) -> Iterator[Part]:
 
 def _in_headers(promise: Contract) -> Iterator[Part]:
     for header in (*promise.takes, REQUEST_ID):
-        yield {"name": header.name, "in": "header", **_header(header)}
+        # Not `example`: the page would send it, the same key with every request.
+        shape = schema_of(header.shape) | {"examples": [header.example]}
+        told = {"name": header.name, "in": "header", "description": header.means}
+        yield told | {"schema": shape}
 
 
 def _header(header: Header) -> Part:
@@ -206,7 +210,7 @@ def _header(header: Header) -> Part:
 
 
 def _responses(one: Operation) -> Part:
-    examples = list(_examples(one))
+    examples = examples_of(one.key)
     said = {
         str(status): _answer(answer, [e for e in examples if e["status"] == status])
         for status, answer in one.promise.answers.items()
@@ -216,7 +220,9 @@ def _responses(one: Operation) -> Part:
         by_status.setdefault(kind.status, []).append(kind)
     for status, found in sorted(by_status.items()):
         told = [e["body"] for e in examples if e["status"] == status]
-        said[str(status)] = _problem(status, found, told)
+        # What another operation answered, where this one was not seen to.
+        known = [problems()[kind.type] for kind in found if kind.type in problems()]
+        said[str(status)] = _problem(status, found, told or known)
     return said
 
 
@@ -253,7 +259,7 @@ def _problem(status: int, found: list[Kind], told: list[Part]) -> Part:
     types = [f"/api/problems/{kind.type}" for kind in found]
     late = any(kind.retry_after_s is not None for kind in found)
     headers = [REQUEST_ID] + [RETRY_AFTER] * late
-    headers += [WWW_AUTHENTICATE] * (status == 401)
+    headers += [WWW_AUTHENTICATE] * (status in (401, 403)) + [UPGRADE] * (status == 426)
     content: Part = {
         "schema": {
             "allOf": [schema_of(Problem)],
@@ -261,9 +267,7 @@ def _problem(status: int, found: list[Kind], told: list[Part]) -> Part:
         }
     }
     if told:
-        content["examples"] = {
-            problem["type"].rpartition("/")[2]: {"value": problem} for problem in told
-        }
+        content["examples"] = {name_of(problem): {"value": problem} for problem in told}
     words = [f"- [{kind.title}](/api/problems/{kind.type})" for kind in found]
     return {
         "description": "\n".join(words),
@@ -274,17 +278,6 @@ def _problem(status: int, found: list[Kind], told: list[Part]) -> Part:
 
 def _refs(headers: Iterable[Header]) -> Part:
     return {h.name: {"$ref": f"#/components/headers/{h.name}"} for h in headers}
-
-
-def _examples(one: Operation) -> list[Part]:
-    return [e for e in recorded() if e["operation"] == one.key]
-
-
-@cache
-def recorded() -> list[Part]:
-    """Requests that were made, and what was really answered."""
-    found: list[Part] = json.loads(EXAMPLES.read_text()) if EXAMPLES.exists() else []
-    return found
 
 
 def _distinct(values: list[Any]) -> list[Any]:

@@ -59,7 +59,7 @@ def _without_null(schema: Schema) -> Schema:
     anything: list[Schema] = schema.get("anyOf", [])
     choices = [one for one in anything if one != {"type": "null"}]
     if lists := [one for one in choices if one.get("type") == "array"]:
-        return lists[0]
+        return lists[0] | {k: v for k, v in schema.items() if k != "anyOf"}
     if len(choices) == 1:
         rest = {key: value for key, value in schema.items() if key != "anyOf"}
         return choices[0] | rest

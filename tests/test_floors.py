@@ -42,6 +42,8 @@ FLOORS = {
             "api.problems",
             "api.pages",
             "api.outbox",
+            "api.recorded",
+            "api.tags",
         ),
         ("api.relay", "api.inventory", "api.idempotency", "api.fleet_page", "api.news"),
         ("api.auth", "api.outcome", "api.schemas", "api.subscriptions"),

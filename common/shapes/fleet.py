@@ -6,17 +6,35 @@ from uuid import UUID
 from msgspec import UNSET, Meta, Struct, UnsetType, defstruct
 from msgspec.structs import fields
 
-from common.shapes.parameters import Mac
-from common.shapes.resources import HostId, PowerAction, Problem, Vm
+from common.shapes.parameters import (
+    InNetwork,
+    InState,
+    Mac,
+    Named,
+    OfHost,
+    Text,
+    WithDisk,
+    WithUuid,
+    Words,
+)
+from common.shapes.resources import HostId, PowerAction, Pressed, Problem, Uri, Vm
 
 
 class CheckStep(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One step on the way to a host; ``fix`` is the exact thing to do."""
 
-    name: str
-    ok: bool
-    detail: str
-    fix: str | None = None
+    name: Annotated[
+        str,
+        Meta(
+            description="`dns`, `tcp`, `tls`, `host-key`, `ssh`, `socket`, `libvirt` or"
+            " `kvm`."
+        ),
+    ]
+    ok: Annotated[bool, Meta(description="Whether it worked.")]
+    detail: Annotated[str, Meta(description="What was found.")]
+    fix: Annotated[
+        str | None, Meta(description="The exact thing to do; absent where all is well.")
+    ] = None
 
 
 class HostCheck(Struct, frozen=True, kw_only=True):
@@ -27,13 +45,21 @@ class HostCheck(Struct, frozen=True, kw_only=True):
     steps: list[CheckStep]
 
 
-Uri = Annotated[str, Meta(min_length=1, max_length=2048)]
 Title = Annotated[
-    str, Meta(max_length=1024, pattern=r"\A[^\x00-\x1f\x7f\ufffe\uffff]*\Z")
+    str,
+    Meta(
+        max_length=1024,
+        pattern=r"\A[^\x00-\x1f\x7f\ufffe\uffff]*\Z",
+        description="One line about the VM.",
+    ),
 ]
 Description = Annotated[
     str,
-    Meta(max_length=16384, pattern=r"\A[^\x00-\x08\x0b-\x1f\x7f\ufffe\uffff]*\Z"),
+    Meta(
+        max_length=16384,
+        pattern=r"\A[^\x00-\x08\x0b-\x1f\x7f\ufffe\uffff]*\Z",
+        description="Any text about the VM.",
+    ),
 ]
 
 
@@ -49,7 +75,10 @@ class EditVm(Struct, frozen=True, forbid_unknown_fields=True):
     What is edited holds for the VM as it runs and for its next start.
     """
 
-    autostart: bool | UnsetType = UNSET
+    autostart: (
+        Annotated[bool, Meta(description="Whether the VM starts with its host.")]
+        | UnsetType
+    ) = UNSET
     title: Title | UnsetType = UNSET
     description: Description | UnsetType = UNSET
 
@@ -57,9 +86,9 @@ class EditVm(Struct, frozen=True, forbid_unknown_fields=True):
 class Amount(Struct, frozen=True, kw_only=True):
     """Of all VMs, of those that are on, and of the host; null if it was never read."""
 
-    given: int
-    active: int
-    there: int | None
+    given: Annotated[int, Meta(description="What all VMs have, were they on.")]
+    active: Annotated[int, Meta(description="What the VMs that are on have.")]
+    there: Annotated[int | None, Meta(description="What the host has.")]
 
 
 class HostOverview(Struct, frozen=True, kw_only=True):
@@ -96,10 +125,6 @@ PartialVm: Any = defstruct(
 )
 
 
-Text = Annotated[str, Meta(pattern=r"\A[^\x00]*\Z")]
-"""Postgres knows no zero character, so nothing has a name with one."""
-
-
 class VmReference(Struct, frozen=True, forbid_unknown_fields=True):
     """``name`` is the VM's name or its UUID."""
 
@@ -112,14 +137,14 @@ class VmFilter(
 ):
     """VMs that fit every filter, as in ``GET /api/vms``; at least one is needed."""
 
-    host: Text | None = None
-    name: Text | None = None
-    state: Annotated[int, Meta(ge=0, le=7)] | None = None
-    uuid: UUID | None = None
+    host: OfHost | None = None
+    name: Named | None = None
+    state: InState | None = None
+    uuid: WithUuid | None = None
     mac: Mac | None = None
-    disk: Text | None = None
-    network: Text | None = None
-    q: Annotated[Text, Meta(max_length=200)] | None = None
+    disk: WithDisk | None = None
+    network: InNetwork | None = None
+    q: Words | None = None
 
 
 class Actions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -128,30 +153,53 @@ class Actions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ``per_host`` of them at a time on each host.
     """
 
-    action: PowerAction
-    vms: Annotated[list[VmReference], Meta(min_length=1, max_length=1000)] | None = None
-    filter: VmFilter | None = None
-    per_host: Annotated[int, Meta(ge=1, le=100)] | None = None
-    dry_run: bool = False
+    action: Pressed
+    vms: (
+        Annotated[
+            list[VmReference],
+            Meta(min_length=1, max_length=1000, description="These VMs."),
+        ]
+        | None
+    ) = None
+    filter: Annotated[
+        VmFilter | None, Meta(description="In their place: all that fit this.")
+    ] = None
+    per_host: (
+        Annotated[
+            int,
+            Meta(
+                ge=1,
+                le=100,
+                description="So many at a time on each host; else"
+                " `VIRTUMANCER_ACTIONS_PER_HOST`.",
+            ),
+        ]
+        | None
+    ) = None
+    dry_run: Annotated[
+        bool, Meta(description="Only say what would happen, and do nothing.")
+    ] = False
 
 
 class Foreseen(Struct, frozen=True, kw_only=True):
     """What would become of one VM: ``acts`` unless it is so already or refuses."""
 
     host_id: str
-    vm_uuid: UUID | None
+    vm_uuid: Annotated[UUID | None, Meta(description="Null if there is no such VM.")]
     vm_name: str
-    acts: bool
-    problem: Problem | None
+    acts: Annotated[bool, Meta(description="Whether anything would be done.")]
+    problem: Annotated[
+        Problem | None, Meta(description="Why it would be refused; null if not.")
+    ]
 
 
 class DryRun(Struct, frozen=True, kw_only=True):
     """What would happen, by the rows as they are now; nothing has been done."""
 
     action: PowerAction
-    total: int
-    acts: int
-    refused: int
+    total: Annotated[int, Meta(description="So many VMs were meant.")]
+    acts: Annotated[int, Meta(description="With so many something would be done.")]
+    refused: Annotated[int, Meta(description="So many would refuse.")]
     vms: list[Foreseen]
 
 
@@ -159,4 +207,6 @@ class CheckHost(Struct, frozen=True, forbid_unknown_fields=True):
     """A host that may be added, or that cannot be reached; ``id`` only names it."""
 
     uri: Uri
-    id: HostId | None = None
+    id: Annotated[
+        HostId | None, Meta(description="What the host is, or would be, called here.")
+    ] = None

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
-from common.shapes.resources import Host, HostId, Task, Vm
+from common.shapes.resources import DomainState, Host, HostId, Task, Vm
 
 
 class VmAddress(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -104,12 +104,15 @@ class VmStats(Struct, frozen=True, kw_only=True):
     ``cpu_percent`` is 100 for one virtual CPU that is busy all the time.
     """
 
-    state: int
-    memory: int
-    max_mem: int
-    vcpu: int
-    cpu_time: int
-    cpu_percent: float | None
+    state: DomainState
+    memory: Annotated[int, Meta(description="KiB that the VM has now.")]
+    max_mem: Annotated[int, Meta(description="KiB that it may have.")]
+    vcpu: Annotated[int, Meta(description="Virtual CPUs that are there now.")]
+    cpu_time: Annotated[int, Meta(description="Nanoseconds since the VM's start.")]
+    cpu_percent: Annotated[
+        float | None,
+        Meta(description="100 is one virtual CPU; null until a second sample."),
+    ]
     disk_stats: list[DiskStats]
     net_stats: list[NetStats]
 

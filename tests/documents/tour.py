@@ -5,17 +5,23 @@ Whoever adds a route adds a line to ``walk``, and records it all anew:
     python -m tests.documents
 """
 
+import itertools
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 from msgspec import Struct
 
+from tests.lab.admission import admit
 from tests.lab.listener import Listener
 from tests.lab.system import System
 
 Record = dict[str, Any]
 
+JSON = {"Content-Type": "application/json"}
+EDIT = "PATCH /api/hosts/{host_id}/vms/{vm}"
 ACTION = "POST /api/hosts/{host_id}/vms/{vm}/action"
 NOBODY = "019a9f1e-3c52-7a41-8b0e-5d3f2c6a7b10"
 
@@ -34,6 +40,9 @@ class Tour:
         self._system = system
         self.records: list[Record] = []
         self.headers: dict[tuple[str, int], set[str]] = {}
+        self._client: httpx.Client | None = None
+        self._content: bytes | None = None
+        self._headers: dict[str, str] = {}
 
     def ask(
         self,
@@ -42,24 +51,54 @@ class Tour:
         json: Any = None,
         query: str = "",
         prefer: str = "",
+        key: str = "",
         **place: str,
     ) -> Any:
         """What is answered to an operation, such as ``GET /api/hosts/{host_id}``."""
         method, template = operation.split()
-        answer = self._system.api.request(
+        said = {"Prefer": prefer, "Idempotency-Key": key, **self._headers}
+        answer = (self._client or self._system.api).request(
             method,
             template.format(**place) + query,
             json=json,
-            headers={"Prefer": prefer} if prefer else {},
+            content=self._content,
+            headers={name: value for name, value in said.items() if value},
         )
         assert answer.status_code == status, (operation, answer.text)
         self.headers.setdefault((operation, status), set()).update(answer.headers)
         if "json" not in answer.headers.get("content-type", "json"):
             return answer.text
         body = answer.json() if answer.content else None
+        self._keep(operation, status, body, json)
+        return body
+
+    @contextmanager
+    def asking(
+        self,
+        client: httpx.Client | None = None,
+        content: bytes | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Iterator[None]:
+        """Ask otherwise than usual meanwhile: somebody else, or with these headers."""
+        self._client, self._content, self._headers = client, content, headers or {}
+        yield
+        self._client, self._content, self._headers = None, None, {}
+
+    def later(self, operation: str, json: Any = None, **place: str) -> None:
+        """What is answered at once, and wait for the end of the task."""
+        task = self.ask(operation, 202, json, prefer="respond-async", **place)
+        self._system.ended(f"/api/tasks/{task['id']}", 30)
+
+    def read(self, operation: str, lines: int, query: str = "") -> None:
+        """The first lines of an answer that is a text or goes on for ever."""
+        method, path = operation.split()
+        with self._system.api.stream(method, path + query) as answer:
+            found = itertools.islice(answer.iter_lines(), lines)
+            self._keep(operation, answer.status_code, "\n".join(found) + "\n", None)
+
+    def _keep(self, operation: str, status: int, body: Any, json: Any) -> None:
         record = {"operation": operation, "status": status, "body": body}
         self.records.append(record | ({"request": json} if json else {}))
-        return body
 
     def listen(self, listener: Listener, sent: list[Record]) -> None:
         """What is sent over the WebSocket, and the first frame of each kind."""
@@ -97,7 +136,14 @@ def walk(system: System, host: Host) -> Tour:
     tour.ask("GET /api/overview", 200)
 
     told = {"title": "The web server", "autostart": True}
-    tour.ask("PATCH /api/hosts/{host_id}/vms/{vm}", 200, told, **web)
+    tour.ask(EDIT, 200, told, **web)
+    tour.later(EDIT, {"description": "It serves."}, **web)
+    with tour.asking(headers={"If-Match": '"0f1e2d3c4b5a69788796a5b4"'}):
+        tour.ask(EDIT, 412, {"title": ""}, **web)
+    with tour.asking(content=b"title", headers={"Content-Type": "text/plain"}):
+        tour.ask(EDIT, 415, **web)
+    with tour.asking(content=b" " * 70_000, headers=JSON):
+        tour.ask(EDIT, 413, **web)
 
     tour.ask(ACTION, 409, {"action": "reset"}, **web)
     tour.ask(ACTION, 500, {"action": "start"}, host_id="kvm1", vm="broken")
@@ -125,8 +171,18 @@ def walk(system: System, host: Host) -> Tour:
 
     tour.ask("POST /api/hosts/check", 200, {"uri": host.uri})
     tour.ask("POST /api/hosts/check", 422, {"uri": "qemu+ext:///system"})
+    tour.later("POST /api/hosts/check", {"uri": host.uri})
     tour.ask("POST /api/hosts/{host_id}/sync", 204, **kvm1)
+    tour.later("POST /api/hosts/{host_id}/sync", **kvm1)
+    tour.later("GET /api/hosts/{host_id}/info", **kvm1)
     tour.ask("PATCH /api/hosts/{host_id}", 200, {"uri": host.uri}, **kvm1)
+    tour.later("PATCH /api/hosts/{host_id}", {"uri": host.uri}, **kvm1)
+    tour.later("POST /api/hosts", {"id": "kvm2", "uri": host.uri})
+    tour.ask("DELETE /api/hosts/{host_id}", 204, host_id="kvm2")
+    tour.read("GET /metrics", 12)
+    since = listener.wait(10, "subscribed")["cursor"]
+    tour.read("GET /api/events", 8, f"?topics=hosts&since={since}")
+    tour.ask("GET /ws", 426)
     tour.ask("POST /api/hosts/{host_id}/disconnect", 200, **kvm1)
     tour.ask("GET /api/hosts/{host_id}/info", 503, **kvm1)
     tour.ask("POST /api/hosts/{host_id}/connect", 200, **kvm1)
@@ -137,11 +193,52 @@ def walk(system: System, host: Host) -> Tour:
     tour.ask("GET /api/problems", 200)
     tour.ask("GET /api/problems/{kind}", 200, kind="vm-busy")
     tour.ask("GET /api/problems/{kind}", 404, kind="none")
-    tour.ask("DELETE /api/hosts/{host_id}", 204, **kvm1)
-    listener.wait(10, "host-removed")
+    _refusals(tour, system)
+    _keys(tour, system, host)
+    listener.wait(10, "host-removed", id="kvm1")
     sent += _sent_again(listener)
     tour.listen(listener, sent)
     return tour
+
+
+def _refusals(tour: Tour, system: System) -> None:
+    """Who may not come in, and where nobody is to ask."""
+    url = system.environment["DATABASE_URL"]
+    web = system.web(VIRTUMANCER_AUTH="tokens")
+    with web.client() as client:
+        with tour.asking(client):
+            tour.ask("GET /api/hosts", 401)
+        with tour.asking(client, headers=admit(url, "viewer", "monitoring")):
+            tour.ask("DELETE /api/hosts/{host_id}", 403, host_id="kvm1")
+        wrong = {"Authorization": "Bearer vm_wrong"}
+        with tour.asking(client, headers=wrong):
+            tour.ask("GET /api/hosts", 401)
+            while client.get("/api/hosts", headers=wrong).status_code == 401:
+                continue
+            tour.ask("GET /api/hosts", 429)
+    web.kill()
+    nowhere = system.web(DATABASE_URL="postgresql:///none?host=/nowhere")
+    with nowhere.client() as client, tour.asking(client):
+        tour.ask("GET /api/hosts", 503)
+    nowhere.kill()
+
+
+def _keys(tour: Tour, system: System, host: Host) -> None:
+    """The same key again while nobody works, after a cancellation, and too late."""
+    kvm1 = {"host_id": "kvm1"}
+    sync, check = "POST /api/hosts/{host_id}/sync", "POST /api/hosts/check"
+    uri = {"uri": host.uri}
+    [worker] = system.of("worker")
+    worker.stop()
+    begun = tour.ask(check, 202, uri, prefer="respond-async", key="one")
+    tour.ask(check, 409, uri, key="one")
+    tour.ask(check, 422, {"uri": "qemu:///system"}, key="one")
+    tour.ask("DELETE /api/tasks/{task_id}", 200, task_id=begun["id"])
+    tour.ask(check, 409, uri, key="one")
+    tour.ask(sync, 202, prefer="respond-async", key="two", **kvm1)
+    tour.ask("DELETE /api/hosts/{host_id}", 204, **kvm1)
+    tour.ask(sync, 409, key="two", **kvm1)
+    worker.resume()
 
 
 def _sent_again(listener: Listener) -> Iterator[Record]:
