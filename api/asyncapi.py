@@ -1,18 +1,22 @@
 """AsyncAPI 3, printed from the frames' Structs: what the two live doors say."""
 
-import inspect
 from typing import Any, get_args
 
 from api.recorded import examples_of
+from api.roles import need_of
 from api.schemas import components, parameters, plain, schema_of
-from common.shapes import ClientFrame, ErrorFrame, ServerFrame
+from api.security import SCHEMES
+from common.shapes import ClientFrame, ErrorFrame, ServerFrame, Unsubscribed
 from common.shapes.parameters import Streams
 
 Part = dict[str, Any]
 
+_TYPES = {"http": "http", "apiKey": "httpApiKey"}
+"""AsyncAPI's word for OpenAPI's."""
+
 ASKED = get_args(ClientFrame)
 TOLD = get_args(ServerFrame)
-STREAMED = tuple(frame for frame in TOLD if frame is not ErrorFrame)
+STREAMED = tuple(f for f in TOLD if f not in (ErrorFrame, Unsubscribed))
 """Over server-sent events nobody can ask for anything, so nothing is refused."""
 
 
@@ -28,13 +32,14 @@ def asyncapi(host: str) -> Part:
         },
         "defaultContentType": "application/json",
         "servers": {
-            "socket": {"host": host, "protocol": "ws"},
-            "stream": {"host": host, "protocol": "http"},
+            "socket": {"host": host, "protocol": "ws", "security": _security()},
+            "stream": {"host": host, "protocol": "http", "security": _security()},
         },
         "channels": {
             "socket": {
                 "address": "/ws",
-                "description": "A WebSocket. Each message is one JSON text.",
+                "description": "A WebSocket. Each message is one JSON text."
+                f" {_who('/ws')}",
                 "servers": [{"$ref": "#/servers/socket"}],
                 "messages": _refs((*TOLD, *ASKED), "#/components/messages"),
                 "bindings": {"ws": {"method": "GET"}},
@@ -42,7 +47,8 @@ def asyncapi(host: str) -> Part:
             "stream": {
                 "address": "/api/events",
                 "description": "Server-sent events. `event` is the frame's type,"
-                " `data` the frame.",
+                " `data` the frame, `id` the cursor that a browser sends back as"
+                f" `Last-Event-ID`. {_who('/api/events')}",
                 "servers": [{"$ref": "#/servers/stream"}],
                 "messages": _refs(STREAMED, "#/components/messages"),
             },
@@ -56,8 +62,20 @@ def asyncapi(host: str) -> Part:
         "components": {
             "messages": {_name(frame): _message(frame) for frame in (*TOLD, *ASKED)},
             "schemas": components(ASKED, TOLD),
+            "securitySchemes": {
+                name: {**scheme, "type": _TYPES[scheme["type"]]}
+                for name, scheme in SCHEMES.items()
+            },
         },
     }
+
+
+def _security() -> list[Part]:
+    return [{"$ref": f"#/components/securitySchemes/{name}"} for name in SCHEMES]
+
+
+def _who(path: str) -> str:
+    return f"For tokens with the role `{need_of(path, 'GET').role}`."
 
 
 def _name(frame: Any) -> str:
@@ -83,7 +101,7 @@ def _operation(
 def _message(frame: Any) -> Part:
     examples = [example["body"] for example in examples_of(_name(frame))]
     said: Part = {"name": _name(frame), "payload": schema_of(frame)}
-    if words := plain(inspect.getdoc(frame) or ""):
+    if words := plain(frame.__doc__ or ""):
         said["summary"] = words
     if examples:
         said["examples"] = [{"payload": body} for body in examples]

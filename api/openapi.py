@@ -3,7 +3,6 @@
 Nothing is written by hand: what a route does not promise is not in the document.
 """
 
-import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, NamedTuple
@@ -168,7 +167,7 @@ def _operation(one: Operation) -> Part:
 
 def _words(one: Operation) -> Iterator[str]:
     """What the code says: the responder or else its resource, and the query."""
-    yield plain(one.promise.details or inspect.getdoc(one.resource) or "")
+    yield plain(one.promise.details or type(one.resource).__doc__ or "")
     if one.promise.query:
         yield plain(one.promise.query.__doc__ or "")
 

@@ -18,12 +18,16 @@ class VmAddress(Struct, frozen=True, rename="camel", forbid_unknown_fields=True)
 
 
 class SubscribeVmStats(Struct, frozen=True, tag_field="type", tag="subscribe-vm-stats"):
+    """Asks for samples of a VM: one at once, then one every few seconds."""
+
     payload: VmAddress
 
 
 class UnsubscribeVmStats(
     Struct, frozen=True, tag_field="type", tag="unsubscribe-vm-stats"
 ):
+    """Asks for no more samples of a VM."""
+
     payload: VmAddress
 
 
@@ -39,7 +43,9 @@ class Subscription(Struct, frozen=True, forbid_unknown_fields=True):
     """Which resources to tell of: of all hosts, or of these; ``since`` a cursor."""
 
     topics: Topics
-    hosts: HostIds | None = None
+    hosts: Annotated[
+        HostIds | None, Meta(description="Only of these; null for all.")
+    ] = None
     since: Cursor | None = None
 
 
@@ -63,6 +69,8 @@ ClientFrame = SubscribeVmStats | UnsubscribeVmStats | Subscribe | Unsubscribe
 
 
 class HostsChanged(Struct, frozen=True, tag_field="type", tag="hosts-changed"):
+    """A host came, went, was lost or was found: read the list of hosts again."""
+
     payload: None = None
 
 
@@ -71,6 +79,8 @@ class HostAddress(Struct, frozen=True, rename="camel"):
 
 
 class VmsChanged(Struct, frozen=True, tag_field="type", tag="vms-changed"):
+    """Something of a host's VMs has changed: read their list again."""
+
     payload: HostAddress
 
 
@@ -124,18 +134,24 @@ class VmStatsPayload(Struct, frozen=True, rename="camel"):
 
 
 class VmStatsUpdated(Struct, frozen=True, tag_field="type", tag="vm-stats-updated"):
+    """A sample of a VM that was asked for."""
+
     payload: VmStatsPayload
 
 
 class FrameError(Struct, frozen=True):
     """``request`` is the message that could not be served, as it came."""
 
-    code: str
-    message: str
+    code: Annotated[
+        str, Meta(description="The last word of a problem's type: `unknown-vm`.")
+    ]
+    message: Annotated[str, Meta(description="What happened and what to do.")]
     request: Any
 
 
 class ErrorFrame(Struct, frozen=True, tag_field="type", tag="error"):
+    """A message that could not be served; the socket stays open."""
+
     payload: FrameError
 
 
@@ -156,6 +172,8 @@ class Subscribed(Struct, frozen=True):
 
 
 class SubscribedFrame(Struct, frozen=True, tag_field="type", tag="subscribed"):
+    """The answer to a subscription: what holds from here on."""
+
     payload: Subscribed
     cursor: Cursor
 
@@ -167,6 +185,8 @@ class Replay(Struct, frozen=True):
 
 
 class Replayed(Struct, frozen=True, tag_field="type", tag="replayed"):
+    """All that was missed has been told; from here on it is news."""
+
     payload: Replay
     cursor: Cursor
 
@@ -182,6 +202,8 @@ class Unsubscribed(Struct, frozen=True, tag_field="type", tag="unsubscribed"):
 
 
 class VmUpdated(Struct, frozen=True, tag_field="type", tag="vm-updated"):
+    """A VM, as it is now: new, or changed."""
+
     payload: Vm
     cursor: Cursor
 
@@ -192,11 +214,15 @@ class VmIdentity(Struct, frozen=True):
 
 
 class VmRemoved(Struct, frozen=True, tag_field="type", tag="vm-removed"):
+    """A VM that is no longer there."""
+
     payload: VmIdentity
     cursor: Cursor
 
 
 class HostUpdated(Struct, frozen=True, tag_field="type", tag="host-updated"):
+    """A host, as it is now: new, or changed."""
+
     payload: Host
     cursor: Cursor
 
@@ -206,11 +232,15 @@ class HostIdentity(Struct, frozen=True):
 
 
 class HostRemoved(Struct, frozen=True, tag_field="type", tag="host-removed"):
+    """A host that was removed, and all its VMs with it."""
+
     payload: HostIdentity
     cursor: Cursor
 
 
 class TaskUpdated(Struct, frozen=True, tag_field="type", tag="task-updated"):
+    """A task, as it is now: new, or changed."""
+
     payload: Task
     cursor: Cursor
 

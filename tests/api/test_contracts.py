@@ -56,6 +56,10 @@ def test_asyncapi_is_valid() -> None:
     document = asyncapi("localhost:8080")
 
     assert [error.message for error in validator.iter_errors(document)] == []
+    assert all(
+        message["summary"] and "\n" not in message["summary"]
+        for message in document["components"]["messages"].values()
+    )
     document["channels"]["socket"]["colour"] = "red"
     assert not validator.is_valid(document)
 
