@@ -1,0 +1,95 @@
+"""The web process needs no libvirt, no key, no program and no right on any host."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from embedded.processes import family
+from tests.lab.system import TOP, eventually
+
+# Whoever imports one of these gets an ImportError, as if it were not installed.
+ALONE = """
+import runpy, sys
+for name in ("libvirt", "libvirtmod", "lxml", "workers"):
+    sys.modules[name] = None
+sys.argv = ["api"]
+runpy.run_module("api", run_name="__main__")
+"""
+
+
+@contextmanager
+def web_alone(
+    environment: dict[str, str], folder: Path
+) -> Iterator[tuple[httpx.Client, int]]:
+    """In an empty home, with no program to be found."""
+    log = folder / "log"
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(
+            [sys.executable, "-c", ALONE],
+            cwd=TOP,
+            env={
+                **environment,
+                "HOME": str(folder),
+                "PATH": str(folder),
+                "PORT": "0",
+                "LOG_FORMAT": "json",
+                "VIRTUMANCER_AUTH": "off",
+                "VIRTUMANCER_SSH_DIR": "/nonexistent",
+            },
+            stdin=subprocess.DEVNULL,
+            stderr=output,
+        ) as process,
+    ):
+        try:
+
+            def port() -> int | None:
+                assert process.poll() is None, log.read_text()
+                lines = [json.loads(line) for line in log.read_text().splitlines()]
+                ports = [one["port"] for one in lines if one["event"] == "listening"]
+                return ports[0] if ports else None
+
+            url = f"http://127.0.0.1:{eventually(port, 20)}"
+            with httpx.Client(base_url=url, timeout=20) as api:
+                yield api, process.pid
+        finally:
+            process.terminate()
+
+
+@pytest.fixture
+def alone(
+    environment: dict[str, str], tmp_path: Path
+) -> Iterator[tuple[httpx.Client, int]]:
+    with web_alone(environment, tmp_path) as found:
+        yield found
+
+
+def test_the_web_process_runs_without_libvirt_keys_and_programs(
+    alone: tuple[httpx.Client, int],
+) -> None:
+    api, pid = alone
+    asked = {"id": "far", "uri": "qemu+ssh://root@127.0.0.1/system"}
+
+    queued = api.post("/api/hosts", json=asked, headers={"Prefer": "respond-async"})
+    refused = api.post(
+        "/api/hosts", json={"id": "x", "uri": "qemu+ext:///system?command=/bin/sh"}
+    )
+
+    assert api.get("/api/hosts").json() == []
+    assert api.get("/api/openapi.json").status_code == 200
+    assert api.get("/metrics").status_code == 200
+    assert queued.status_code == 202
+    assert refused.status_code == 422
+    # It asked nobody for anything: the task waits for a worker.
+    assert api.get(queued.headers["Location"]).json()["state"] == "queued"
+    assert family(pid) == [pid]
+    loaded = Path(f"/proc/{pid}/maps").read_text()
+    assert "uvloop" in loaded
+    assert "libvirt" not in loaded
+    assert "lxml" not in loaded
