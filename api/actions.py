@@ -124,7 +124,9 @@ class FleetActions:
     ) -> UUID:
         parent = row_of(req, Order("actions", "fleet", MANY, params=wanted))
         await claim(change, req, parent["id"])
-        await change.run(sql.tasks.add_parent, **parent, total=len(targets))
+        await change.run(
+            sql.tasks.add_parent, **parent, action=wanted.action, total=len(targets)
+        )
         children = [Child(uuid7(), t, _refusal(t)) for t in targets]
         columns = _columns(child for child in children if not child.problem)
         begun = await change.all(

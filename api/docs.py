@@ -6,6 +6,7 @@ anywhere else, and the Content-Security-Policy sees to it.
 
 import html
 import importlib.util
+import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -177,7 +178,7 @@ def _definitions(types: Iterable[ProblemType]) -> str:
 
 def _definition(one: ProblemType) -> str:
     codes = f" libvirt: {', '.join(one.libvirt)}." if one.libvirt else ""
-    words = [html.escape(text) for text in (one.title, one.meaning, one.advice)]
+    words = [_marked_up(text) for text in (one.title, one.meaning, one.advice)]
     title, meaning, advice = words
     name = one.type.rpartition("/")[2]
     return (
@@ -185,6 +186,10 @@ def _definition(one: ProblemType) -> str:
         f"<dd><code>{name}</code>, status {one.status}.{codes}<br>{meaning}<br>"
         f"<strong>{advice}</strong></dd>"
     )
+
+
+def _marked_up(text: str) -> str:
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
 def _show(resp: Response, title: str, content: str, head: str = "") -> None:

@@ -22,6 +22,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 _PLACE = re.compile(r" - at `\$(?P<place>[^`]*)`$")
 _FIELD = re.compile(r"(?:unknown|required) field `(?P<field>[^`]*)`")
+_REGEX = re.compile(r"`str` matching regex '\\+A(?P<pattern>.*?)\\+Z'")
 _PREFERENCE = re.compile(r'\s*([\w-]+)\s*(?:=\s*"?([^";]*)"?)?\s*(?:;.*)?')
 
 
@@ -82,7 +83,7 @@ def _invalid(
     error: msgspec.ValidationError, shape: type[T], root: str
 ) -> InvalidRequest:
     """Say what is wrong, and where: ``$.uri`` in a body, ``?state`` in a URL."""
-    words = _PLACE.sub("", str(error))
+    words = _REGEX.sub(_readable, _PLACE.sub("", str(error)))
     place = found["place"] if (found := _PLACE.search(str(error))) else ""
     if found := _FIELD.search(words):
         place += f".{found['field']}"
@@ -91,6 +92,12 @@ def _invalid(
         if words.startswith("Invalid enum value") and place == f".{field.encode_name}":
             words += f"; choose one of {', '.join(_choices(field.type))}"
     return InvalidRequest(f"{words} (at {at}).", at=at)
+
+
+def _readable(found: re.Match[str]) -> str:
+    """A pattern as people write it: without Python's ends and doubled backslashes."""
+    pattern = found["pattern"].replace(r"\\", "\\")
+    return f"`str` like `{pattern}`"
 
 
 def _choices(hint: Any) -> list[str]:

@@ -148,6 +148,7 @@ class VmAction:
         answers={204: None},
         body=Action,
         waits=True,
+        conditional=True,
         problems=(VmBusy, WrongState),
     )
     async def on_post(

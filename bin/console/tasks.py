@@ -71,13 +71,18 @@ default(app, list_tasks)
 def row_of(task: Task) -> list[Value]:
     return [
         str(task.id),
-        task.kind,
+        what_of(task),
         subject_of(task),
         words.state(task.state),
         words.ago(task.created_at),
         task.requested_by,
         task.problem.detail if task.problem else task.waits_for,
     ]
+
+
+def what_of(task: Task) -> str:
+    """What is done; of many VMs, what is done to each."""
+    return (task.progress and task.progress.action) or task.kind
 
 
 def subject_of(task: Task) -> str:
@@ -103,7 +108,7 @@ def show(
         return
     facts: Sequence[tuple[str, Value]] = (
         ("task", str(found.id)),
-        ("what", found.kind),
+        ("what", what_of(found)),
         ("of", subject_of(found)),
         ("state", words.state(found.state)),
         ("asked by", found.requested_by),

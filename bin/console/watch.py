@@ -18,7 +18,7 @@ from console.failures import Unusable
 from console.fleet import Fleet
 from console.live import Cut, Frame, Linked, Socket
 from console.tables import Cell, Column, Value, plain, table_of, write
-from console.tasks import subject_of
+from console.tasks import subject_of, what_of
 from console.terminal import Terminal
 
 TICK_S: Final = 0.25
@@ -123,7 +123,7 @@ def _line(event: Frame, changed: Vm | Host | Task) -> str:
         case Task():
             why = f"  {changed.problem.detail}" if changed.problem else ""
             subject = subject_of(changed)
-            return f"task  {subject}  {changed.kind} {changed.state}{why}"
+            return f"task  {subject}  {what_of(changed)} {changed.state}{why}"
 
 
 class _Screen:
@@ -188,7 +188,7 @@ class _Screen:
         texts = []
         for task in self._ended:
             why = f": {task.problem.detail}" if task.problem else ""
-            said = f"{task.kind} of {subject_of(task)} {task.state}{why}"
+            said = f"{what_of(task)} of {subject_of(task)} {task.state}{why}"
             texts.append(Text(plain(said), words.state(task.state).style))
         return texts
 

@@ -213,6 +213,9 @@ class Action(Struct, frozen=True, forbid_unknown_fields=True):
 class Progress(Struct, frozen=True, kw_only=True):
     """How many children a task has, and how many of them have ended in which way."""
 
+    action: Annotated[
+        PowerAction | None, Meta(description="What is done to each of the VMs.")
+    ] = None
     total: Annotated[int, Meta(description="All children.")]
     done: int
     failed: int

@@ -18,8 +18,8 @@ insert into tasks (
 values (
     :id, :kind, :lane, :host_id, :vm_uuid::uuid, :vm_name::text, :uri::text,
     :params::jsonb, :requested_by, :request_id::text, 'running', now(),
-    jsonb_build_object('total', :total::int, 'done', 0, 'failed', 0, 'interrupted', 0,
-        'cancelled', 0)
+    jsonb_build_object('action', :action::text, 'total', :total::int, 'done', 0,
+        'failed', 0, 'interrupted', 0, 'cancelled', 0)
 );
 
 -- name: add_children

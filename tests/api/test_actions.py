@@ -42,6 +42,7 @@ def test_an_action_is_done_to_a_list(
     assert answer.status_code == 200
     assert (parent["kind"], parent["state"]) == ("actions", "done")
     assert parent["progress"] == {
+        "action": "start",
         "total": 2,
         "done": 2,
         "failed": 0,
