@@ -104,6 +104,12 @@ def test_a_wrong_body_is_400_and_says_where(
     assert answer.json()["at"] == at
 
 
+def test_a_pattern_is_shown_as_people_write_it(api: httpx.Client) -> None:
+    answer = api.post("/api/hosts", json=NEW | {"id": "a b"})
+
+    assert "like `[A-Za-z0-9._-]{1,64}`" in answer.json()["detail"]
+
+
 def test_a_uri_that_is_not_allowed_is_422(api: httpx.Client) -> None:
     body = NEW | {"uri": "qemu+ext:///system?command=/bin/sh"}
 

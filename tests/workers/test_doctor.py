@@ -131,13 +131,14 @@ def test_a_socket_that_is_not_there(sshd: Sshd, tmp_path: Path) -> None:
 def test_a_port_where_nobody_listens(tmp_path: Path) -> None:
     port = free_port()
 
-    for uri in (
-        f"qemu+ssh://root@127.0.0.1:{port}/system",
-        f"qemu+tcp://127.0.0.1:{port}/system",
+    for uri, listener in (
+        (f"qemu+ssh://root@127.0.0.1:{port}/system", "sshd"),
+        (f"qemu+tcp://127.0.0.1:{port}/system", "libvirtd"),
     ):
         steps = examine(uri, tmp_path, tmp_path)
 
         assert names(steps) == ["dns", "tcp"]
+        assert f"Does {listener} listen" in steps[-1].detail
         assert "systemctl enable --now" in str(steps[-1].fix)
 
 

@@ -83,7 +83,15 @@ def _network(uri: HostUri, host: str, until: float) -> Iterator[CheckStep]:
     addresses = peer.resolve(host, until)
     yield CheckStep(name="dns", ok=True, detail=f"{host} is {', '.join(addresses)}.")
     port = uri.port or PORTS[uri.transport]
-    peer.connect_tcp(host, port, until).close()
+    try:
+        peer.connect_tcp(host, port, until).close()
+    except refusals.HostRefuses as error:
+        if uri.transport != "ssh":
+            raise
+        raise refusals.HostRefuses(
+            f"{host} refuses connections to port {port}. Does sshd listen there?",
+            step="tcp",
+        ) from error
     yield CheckStep(name="tcp", ok=True, detail=f"{host} accepts on port {port}.")
 
 
