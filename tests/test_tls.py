@@ -6,6 +6,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -81,6 +82,18 @@ def test_a_host_is_reached_by_tls(scheme: str, server: Libvirtd, pki: Path) -> N
     assert len(listing.domains) == 31
     assert all(isinstance(xml, str) for xml in xmls.values())
     assert family(os.getpid()) == before
+
+
+def test_many_calls_at_once_all_get_their_answer(server: Libvirtd, pki: Path) -> None:
+    """libvirtd overlooks a message that shares its record of TLS with another."""
+    connection = open_tls(uri_of(server), pki / "lab" / "client")
+    ask = connection.link.virt.getLibVersion
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: connection.link.call(ask), range(1000)))
+    connection.close()
+
+    assert len(set(answers)) == 1
 
 
 def test_events_come_through_tls(

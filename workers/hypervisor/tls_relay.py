@@ -7,7 +7,9 @@ files), ``failed``.
 
 libvirtd first checks our certificate and then sends a byte of one, ahead of the
 protocol: see virNetClientSetTLSSession() in libvirt's virnetclient.c. socat and stunnel
-would hand that byte on, and libvirt would take it for a message.
+would hand that byte on, and libvirt would take it for a message. They would also put two
+messages into one record of TLS: libvirtd reads the first of them, and finds the second
+only when something more arrives, which may be never.
 """
 
 import select
@@ -21,6 +23,8 @@ _CHUNK = 65536
 # So much may wait for the slower side.
 _ENOUGH = 16 * _CHUNK
 _CONFIRMED = b"\1"
+# A message of libvirt's begins with its length, which counts itself: virnetprotocol.x.
+_LENGTH = 4
 
 
 def main() -> None:
@@ -65,13 +69,13 @@ def _accept(path: str) -> socket.socket:
 
 def _carry(tls: ssl.SSLSocket, plain: socket.socket) -> None:
     """Bytes both ways, in one thread, until one side ends."""
-    up, down = bytearray(), bytearray()
+    up, down = _Messages(), bytearray()
     tls_ended = False
     while not (tls_ended and not down):
-        readers: list[socket.socket] = [plain] if len(up) < _ENOUGH else []
+        readers: list[socket.socket] = [plain] if len(up.waiting) < _ENOUGH else []
         if not tls_ended and len(down) < _ENOUGH:
             readers.append(tls)
-        writers = [s for s, waiting in ((tls, up), (plain, down)) if waiting]
+        writers = [s for s, waiting in ((tls, up.next()), (plain, down)) if waiting]
         # What TLS has decoded already no longer shows on its socket.
         decoded = tls in readers and tls.pending() > 0
         ready = select.select(readers, writers, [], 0 if decoded else None)[0]
@@ -79,13 +83,32 @@ def _carry(tls: ssl.SSLSocket, plain: socket.socket) -> None:
             read = _read(plain)
             if read == b"":
                 return
-            up += read or b""
+            up.waiting += read or b""
         if tls in readers and (decoded or tls in ready):
             read = _read(tls)
             tls_ended = read == b""
             down += read or b""
-        _write(tls, up)
-        _write(plain, down)
+        while (sent := _write(tls, up.next())) > 0:
+            up.sent(sent)
+        del down[: _write(plain, down[:_CHUNK])]
+
+
+class _Messages:
+    """Bytes for libvirtd, handed out so that no record holds two messages."""
+
+    def __init__(self) -> None:
+        self.waiting = bytearray()
+        self._left = 0
+
+    def next(self) -> bytearray:
+        """What may go into the next record; none while a length is incomplete."""
+        if not self._left and len(self.waiting) >= _LENGTH:
+            self._left = max(int.from_bytes(self.waiting[:_LENGTH]), _LENGTH)
+        return self.waiting[: min(self._left, _CHUNK)]
+
+    def sent(self, count: int) -> None:
+        del self.waiting[:count]
+        self._left -= count
 
 
 def _read(source: socket.socket) -> bytes | None:
@@ -98,13 +121,14 @@ def _read(source: socket.socket) -> bytes | None:
         return b""
 
 
-def _write(target: socket.socket, waiting: bytearray) -> None:
+def _write(target: socket.socket, waiting: bytearray) -> int:
+    """How much it took: none if it cannot take any now."""
     if not waiting:
-        return
+        return 0
     try:
-        del waiting[: target.send(waiting[:_CHUNK])]
+        return target.send(waiting)
     except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-        return
+        return 0
     except OSError:
         raise SystemExit from None
 
