@@ -7,9 +7,9 @@ files), ``failed``.
 
 libvirtd first checks our certificate and then sends a byte of one, ahead of the
 protocol: see virNetClientSetTLSSession() in libvirt's virnetclient.c. socat and stunnel
-would hand that byte on, and libvirt would take it for a message. They would also put two
-messages into one record of TLS: libvirtd reads the first of them, and finds the second
-only when something more arrives, which may be never.
+would hand that byte on, and libvirt would take it for a message. They would also put
+two messages into one record of TLS: libvirtd reads the first of them, and finds the
+second only when something more arrives, which may be never.
 """
 
 import select
