@@ -24,6 +24,7 @@ from api.host_links import HostConnect, HostDisconnect, HostSync
 from api.hosts import HostInformation, Hosts, OneHost
 from api.idempotency import ExactlyOnce
 from api.inventory import Inventory
+from api.listings import Listings
 from api.live import Events, Sockets
 from api.measures import Measures
 from api.news import CursorHeader, News
@@ -83,7 +84,7 @@ class Web:
             f"{host}/disconnect": HostDisconnect(changes),
             f"{host}/sync": HostSync(inventory, outcomes),
             f"{host}/info": HostInformation(inventory, outcomes),
-            f"{host}/vms": HostVms(rows, inventory),
+            f"{host}/vms": HostVms(Listings(rows)),
             vm: OneVm(inventory, outcomes),
             f"{vm}/hardware": VmHardwares(rows, inventory, outcomes),
             f"{vm}/action": VmAction(inventory, outcomes),

@@ -11,8 +11,8 @@ from api.ended import UNFINISHED
 from api.etags import unless_changed
 from api.http import body, query
 from api.inventory import Inventory
+from api.listings import Listings
 from api.outcome import Check, Order, Outcomes, answer
-from api.pages import beyond, page, position
 from api.problems import TaskFailed
 from common.changes import AsyncChange
 from common.db import AsyncReader, sql
@@ -26,7 +26,6 @@ from common.errors import (
 )
 from common.shapes import Action, EditVm, Task, Vm, VmHardware
 from common.shapes.parameters import Paging
-from common.shapes.resources import DbId
 
 Request = falcon.asgi.Request
 Response = falcon.asgi.Response
@@ -35,23 +34,12 @@ Response = falcon.asgi.Response
 class HostVms:
     """The VMs of one host, from Postgres alone."""
 
-    def __init__(self, rows: AsyncReader, inventory: Inventory) -> None:
-        self._rows = rows
-        self._inventory = inventory
+    def __init__(self, listings: Listings) -> None:
+        self._listings = listings
 
     @contract("List the VMs of a host", answers={200: list[Vm]}, query=Paging)
     async def on_get(self, req: Request, resp: Response, host_id: str) -> None:
-        asked = query(req, Paging)
-        found = await self._rows.all(
-            sql.vms.list,
-            Vm,
-            host_id=host_id,
-            after=position(asked.cursor, DbId),
-            limit=beyond(asked.limit),
-        )
-        if not found:
-            await self._inventory.host(host_id)
-        resp.media = page(req, resp, found, asked.limit, lambda vm: vm.db_id)
+        await self._listings.answer(req, resp, host_id, query(req, Paging))
 
 
 class OneVm:

@@ -2,6 +2,11 @@
 -- Drawn before libvirt is read.
 select nextval('observations') as number;
 
+-- name: listing_version
+-- Another one whenever the list of a host's VMs would be answered otherwise.
+select host_db_id, version from listing_versions
+where host_db_id = (select db_id from hosts where id = :host_id);
+
 -- name: list
 select * from listed_vms
 where host_id = :host_id and (:after::bigint is null or db_id > :after)
