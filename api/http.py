@@ -70,6 +70,8 @@ def query(req: falcon.Request, shape: type[T]) -> T:
         asked = msgspec.convert(req.params, shape, strict=False)
     except msgspec.ValidationError as error:
         raise _invalid(error, shape, "?") from None
+    if not req.params:
+        return asked
     for field in msgspec.structs.fields(shape):
         name = field.encode_name
         # "null" would pass for a parameter that was not given.

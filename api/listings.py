@@ -7,6 +7,7 @@ what was. Requests that come while the question is under way share the next one.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Final, Generic, NamedTuple, TypeVar
 
 import falcon
@@ -37,7 +38,12 @@ class Listing(NamedTuple):
 
 class _Version(Struct, frozen=True):
     host_db_id: int
-    version: int
+    turns: int
+    observed_at: datetime | None
+    vms: int
+    newest: int
+    revisions: int
+    observations: int
 
 
 class _Kept(NamedTuple):

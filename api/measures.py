@@ -3,6 +3,7 @@
 import contextlib
 import re
 import time
+from functools import cache
 from typing import Final
 
 import falcon
@@ -11,6 +12,11 @@ import falcon.asgi
 from common import metrics, tracing
 
 _CONVERTER: Final = re.compile(r":\w+(?=\})")
+
+
+@cache
+def _route_of(template: str) -> str:
+    return _CONVERTER.sub("", template) or "none"
 
 
 class Measures:
@@ -31,7 +37,7 @@ class Measures:
         resource: object,
         succeeded: bool,  # noqa: FBT001
     ) -> None:
-        route = _CONVERTER.sub("", req.uri_template or "") or "none"
+        route = _route_of(req.uri_template or "")
         # Anybody may send a word of his own for a method.
         method = req.method if req.method in falcon.HTTP_METHODS else "other"
         seconds = time.monotonic() - req.context.measured_s

@@ -6,6 +6,7 @@ violation of a constraint, which is an answer and not a failure.
 
 import asyncio
 import logging
+import select
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,6 +86,24 @@ Pool = ConnectionPool[psycopg.Connection[Row]]
 AsyncPool = AsyncConnectionPool[psycopg.AsyncConnection[Row]]
 
 
+def _has_heard(conn: psycopg.Connection[Row] | psycopg.AsyncConnection[Row]) -> bool:
+    """Whether the server said something unasked, as it does when it hangs up."""
+    poll = select.poll()
+    poll.register(conn.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _check(conn: psycopg.Connection[Row]) -> None:
+    """Raise if the connection is no good; a round trip only where there is doubt."""
+    if _has_heard(conn):
+        ConnectionPool.check_connection(conn)
+
+
+async def _check_async(conn: psycopg.AsyncConnection[Row]) -> None:
+    if _has_heard(conn):
+        await AsyncConnectionPool.check_connection(conn)
+
+
 def open_pool(url: str, process: str, max_size: int = 8) -> Pool:
     """A pool for threads; opens at once and connects in the background."""
     return ConnectionPool(
@@ -94,7 +113,7 @@ def open_pool(url: str, process: str, max_size: int = 8) -> Pool:
         max_size=max_size,
         timeout=_PATIENCE_S,
         reconnect_timeout=5,
-        check=ConnectionPool.check_connection,
+        check=_check,
         open=True,
     )
 
@@ -108,7 +127,7 @@ def make_async_pool(url: str, process: str, max_size: int = 8) -> AsyncPool:
         max_size=max_size,
         timeout=_PATIENCE_S,
         reconnect_timeout=5,
-        check=AsyncConnectionPool.check_connection,
+        check=_check_async,
         open=False,
     )
 

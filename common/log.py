@@ -1,5 +1,6 @@
 """How logs look. One line at the door: what, which id, how long."""
 
+import json
 import logging
 import re
 import sys
@@ -22,7 +23,8 @@ def configure(settings: Settings, process: str) -> None:
         trace = tracing.trace_id()
         return {"process": process, **line, **({"trace": trace} if trace else {})}
 
-    shared: list[Any] = [
+    level = settings.log_level.upper()
+    processors: list[Any] = [
         name_process,
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -30,10 +32,22 @@ def configure(settings: Settings, process: str) -> None:
         structlog.processors.format_exc_info,
     ]
     if settings.log_format == "json":
-        renderers: list[Any] = [structlog.processors.JSONRenderer()]
+        renderers: list[Any] = [structlog.processors.JSONRenderer(_json)]
     else:
         people = structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)
         renderers = [_make_visible, people]
+    structlog.configure(
+        processors=[*processors, *renderers],
+        # Past the standard library's records, which would cost as much again.
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=True,
+    )
+    _take_in_foreign(level, processors, renderers)
+
+
+def _take_in_foreign(level: str, processors: list[Any], renderers: list[Any]) -> None:
+    """The standard library's records, of other people's packages, in the same form."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -41,22 +55,24 @@ def configure(settings: Settings, process: str) -> None:
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 *renderers,
             ],
-            foreign_pre_chain=shared,
+            foreign_pre_chain=processors,
         )
     )
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(settings.log_level.upper())
+    root.setLevel(level)
     # The pool repeats each failed attempt; what it means is told once, by us.
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     # A socket whose client is gone cannot be closed in order; that it closed is told.
     logging.getLogger("falcon").setLevel(logging.ERROR)
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
+
+
+# In ASCII, so that nothing in a line can end it or turn it around.
+_encoder: Final = json.JSONEncoder(default=repr)
+
+
+def _json(line: Any, **_options: object) -> str:
+    return _encoder.encode(line)
 
 
 # Also what ends a line or turns it around in the eyes of Unicode.
@@ -79,8 +95,8 @@ def _visible(text: str) -> str:
     return _CONTROL.sub(lambda c: c[0].encode("unicode_escape").decode(), text)
 
 
-def logger() -> structlog.stdlib.BoundLogger:
-    bound: structlog.stdlib.BoundLogger = structlog.get_logger()
+def logger() -> structlog.typing.FilteringBoundLogger:
+    bound: structlog.typing.FilteringBoundLogger = structlog.get_logger()
     return bound
 
 

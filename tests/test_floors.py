@@ -46,7 +46,7 @@ FLOORS = {
             "api.tags",
         ),
         ("api.relay", "api.inventory", "api.idempotency", "api.fleet_page", "api.news"),
-        ("api.auth", "api.outcome", "api.schemas", "api.subscriptions"),
+        ("api.auth", "api.listings", "api.outcome", "api.schemas", "api.subscriptions"),
         ("api.security",),
         ("api.openapi",),
         ("api.asyncapi",),

@@ -13,14 +13,17 @@ import uvloop
 from bench.scripts import serve
 from bench.wire import length_of
 
+# For whatever is being read: it is looked at before the next client's turn.
+BUFFER = bytearray(1024 * 1024)
 
-class Client(asyncio.Protocol):
+
+class Client(asyncio.BufferedProtocol):
     """Sends its requests in turn, each when the one before is answered."""
 
     def __init__(self, requests: list[bytes], until: float) -> None:
         self._requests: Iterator[bytes] = cycle(requests)
         self._until = until
-        self._read = bytearray()
+        self._head = b""
         self._missing: int | None = None
         self._began = 0.0
         self._transport: asyncio.Transport
@@ -37,18 +40,21 @@ class Client(asyncio.Protocol):
         self._began = time.perf_counter()
         self._transport.write(next(self._requests))
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return BUFFER
+
+    def buffer_updated(self, nbytes: int) -> None:
         if self._missing is None:
-            self._read += data
-            end = self._read.find(b"\r\n\r\n")
+            begun = len(self._head)
+            self._head += BUFFER[: min(nbytes, 4096)]
+            end = self._head.find(b"\r\n\r\n")
             if end < 0:
                 return
-            head = bytes(self._read[: end + 2])
+            head, self._head = self._head[: end + 2], b""
             self.statuses[int(head[9:12])] += 1
-            self._missing = length_of(head) - (len(self._read) - end - 4)
-            self._read.clear()
+            self._missing = length_of(head) - (begun + nbytes - end - 4)
         else:
-            self._missing -= len(data)
+            self._missing -= nbytes
         if self._missing <= 0:
             self._missing = None
             self._answered()

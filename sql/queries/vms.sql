@@ -3,9 +3,16 @@
 select nextval('observations') as number;
 
 -- name: listing_version
--- Another one whenever the list of a host's VMs would be answered otherwise.
-select host_db_id, version from listing_versions
-where host_db_id = (select db_id from hosts where id = :host_id);
+-- Another one whenever the list of a host's VMs would be answered otherwise. Looks only
+-- raise an observation, other writers a revision; a new VM has a new number.
+select h.db_id as host_db_id, h.turns, h.observed_at, v.*
+from hosts h, lateral (
+    select count(*) as vms, coalesce(max(db_id), 0) as newest,
+        coalesce(sum(revision), 0)::bigint as revisions,
+        coalesce(sum(observation), 0)::bigint as observations
+    from vms where host_db_id = h.db_id
+) v
+where h.id = :host_id;
 
 -- name: list
 select * from listed_vms
