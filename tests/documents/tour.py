@@ -229,7 +229,7 @@ def _keys(tour: Tour, system: System, host: Host) -> None:
     sync, check = "POST /api/hosts/{host_id}/sync", "POST /api/hosts/check"
     uri = {"uri": host.uri}
     [worker] = system.of("worker")
-    worker.stop()
+    worker.kill()
     begun = tour.ask(check, 202, uri, prefer="respond-async", key="one")
     tour.ask(check, 409, uri, key="one")
     tour.ask(check, 422, {"uri": "qemu:///system"}, key="one")
@@ -238,7 +238,6 @@ def _keys(tour: Tour, system: System, host: Host) -> None:
     tour.ask(sync, 202, prefer="respond-async", key="two", **kvm1)
     tour.ask("DELETE /api/hosts/{host_id}", 204, **kvm1)
     tour.ask(sync, 409, key="two", **kvm1)
-    worker.resume()
 
 
 def _sent_again(listener: Listener) -> Iterator[Record]:
