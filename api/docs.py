@@ -181,9 +181,10 @@ def _definition(one: ProblemType) -> str:
     words = [_marked_up(text) for text in (one.title, one.meaning, one.advice)]
     title, meaning, advice = words
     name = one.type.rpartition("/")[2]
+    said = "" if meaning == f"{title}." else f"{meaning}<br>"
     return (
         f'<dt id="{name}"><a href="{one.type}">{title}</a></dt>'
-        f"<dd><code>{name}</code>, status {one.status}.{codes}<br>{meaning}<br>"
+        f"<dd><code>{name}</code>, status {one.status}.{codes}<br>{said}"
         f"<strong>{advice}</strong></dd>"
     )
 

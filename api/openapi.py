@@ -166,10 +166,13 @@ def _operation(one: Operation) -> Part:
 
 
 def _words(one: Operation) -> Iterator[str]:
-    """What the code says: the responder or else its resource, and the query."""
+    """What the code says: the responder or else its resource, the query, the role."""
     yield plain(one.promise.details or type(one.resource).__doc__ or "")
     if one.promise.query:
         yield plain(one.promise.query.__doc__ or "")
+    if one.need.role:
+        limit = " that is not limited to some hosts" * one.need.everywhere
+        yield f"For a token with the role `{one.need.role}`{limit}."
 
 
 def _in_path(one: Operation) -> Iterator[Part]:

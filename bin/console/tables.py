@@ -16,6 +16,8 @@ class Column(NamedTuple):
     name: str
     right: bool = False
     style: str = ""
+    whole: bool = False
+    """Never folded, however narrow the screen."""
 
 
 class Cell(NamedTuple):
@@ -58,7 +60,7 @@ def text_of(value: Value, style: str = "") -> Text:
 
 
 def table_of(columns: Sequence[Column], rows: Sequence[Row]) -> Table:
-    """A table for a terminal."""
+    """A table for a terminal; what is too long for its column is folded."""
     table = Table(
         box=None,
         pad_edge=False,
@@ -71,10 +73,19 @@ def table_of(columns: Sequence[Column], rows: Sequence[Row]) -> Table:
             column.name,
             justify="right" if column.right else "left",
             overflow="fold",
+            no_wrap=column.whole,
         )
     for row in rows:
         cells = zip(columns, row, strict=True)
         table.add_row(*(text_of(value, column.style) for column, value in cells))
+    return table
+
+
+def flat_table_of(columns: Sequence[Column], rows: Sequence[Row]) -> Table:
+    """The same with one line a row, for a screen whose lines are counted."""
+    table = table_of(columns, rows)
+    for column in table.columns:
+        column.overflow, column.no_wrap = "ellipsis", True
     return table
 
 

@@ -19,7 +19,7 @@ app = group(help="Tasks: list, look at, wait for, cancel.")
 TaskId = Annotated[str, typer.Argument(metavar="TASK")]
 
 COLUMNS = (
-    Column("TASK"),
+    Column("TASK", whole=True),
     Column("WHAT", style="bold"),
     Column("OF"),
     Column("STATE"),

@@ -16,7 +16,7 @@ from console.api import shaped
 from console.failures import Unusable
 from console.fleet import Fleet
 from console.live import Cut, Frame, Linked, Socket
-from console.tables import Cell, Column, Value, plain, show_table, table_of, write
+from console.tables import Cell, Column, Value, flat_table_of, plain, show_table, write
 from console.terminal import Terminal
 
 TICK_S: Final = 0.5
@@ -31,14 +31,13 @@ SORTS: Final = ("cpu", "memory", "disk", "net", "name")
 COLUMNS = (
     Column("HOST"),
     Column("VM", style="bold"),
-    Column("STATE"),
     Column("CPU %", right=True),
-    Column("VCPUS", right=True),
+    Column("OF", right=True),
     Column("MEMORY", right=True),
-    Column("DISK R/s", right=True),
-    Column("DISK W/s", right=True),
-    Column("NET IN/s", right=True),
-    Column("NET OUT/s", right=True),
+    Column("READ/s", right=True),
+    Column("WRITE/s", right=True),
+    Column("IN/s", right=True),
+    Column("OUT/s", right=True),
 )
 Address = tuple[str, str]
 
@@ -145,9 +144,8 @@ def _row(address: Address, load: Load) -> list[Value]:
     busy = cpu is not None and cpu > 80 * max(1, load.stats.vcpu)
     return [
         *address,
-        words.vm_state(load.stats.state),
         "" if cpu is None else Cell(f"{cpu:.1f}", "bold red" if busy else ""),
-        load.stats.vcpu,
+        100 * load.stats.vcpu,
         words.size(load.memory_kib * 1024),
         *(words.size(rate) for rate in (*load.disk, *load.net)),
     ]
@@ -165,7 +163,8 @@ def top(
 ) -> None:
     """Show what running VMs take, until Ctrl-C; into a pipe a table every few seconds.
 
-    100 % is one virtual CPU that is busy all the time.
+    100 % is one virtual CPU that is busy all the time; READ and WRITE are of all its
+    disks, IN and OUT of all its NICs.
     """
     if sort not in SORTS:
         raise Unusable(
@@ -240,7 +239,7 @@ def _screen(
         rows = loads.rows(sort)
         room = max(3, terminal.out.height - FRAME_LINES)
         parts: list[RenderableType] = [_head(loads, fleet, cut)]
-        parts.append(table_of(COLUMNS, rows[:room]))
+        parts.append(flat_table_of(COLUMNS, rows[:room]))
         hidden = max(0, len(rows) - room) + loads.left_out
         if hidden:
             parts.append(Text(f"… and {hidden} more; --host and --name show fewer"))

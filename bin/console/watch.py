@@ -17,7 +17,7 @@ from console import vms, words
 from console.failures import Unusable
 from console.fleet import Fleet
 from console.live import Cut, Frame, Linked, Socket
-from console.tables import Cell, Column, Value, plain, table_of, write
+from console.tables import Cell, Column, Value, flat_table_of, plain, write
 from console.tasks import subject_of, what_of
 from console.terminal import Terminal
 
@@ -144,7 +144,7 @@ class _Screen:
 
     def drawn(self) -> RenderableType:
         shown, hidden = self._chosen()
-        table = table_of(COLUMNS, [self._row(vm) for vm in shown])
+        table = flat_table_of(COLUMNS, [self._row(vm) for vm in shown])
         parts: list[RenderableType] = [self._head(), *self._hosts(), table]
         if hidden:
             parts.append(Text(f"… and {hidden} more; --host and --name show fewer"))

@@ -1,6 +1,7 @@
 """Every route has a contract, and the documents printed from them are right."""
 
 import json
+import re
 from pathlib import Path
 
 import httpx
@@ -93,7 +94,9 @@ def test_the_page_needs_nothing_from_outside(api: httpx.Client) -> None:
 
     assert "http" not in page.text.replace("http-equiv", "")
     assert "default-src 'none'" in page.headers["content-security-policy"]
-    for file in ("swagger-ui.css", "swagger-ui-bundle.js", "start.js"):
+    assert "unsafe" not in page.headers["content-security-policy"]
+    assert not re.search(r"<style|style=|<script>|\son\w+=", page.text)
+    for file in ("swagger-ui.css", "swagger-ui-bundle.js", "start.js", "page.css"):
         assert f"/api/docs/{file}" in page.text
         assert api.get(f"/api/docs/{file}").status_code == 200
     assert api.get("/api/docs/..%2F__init__.py").status_code == 404

@@ -18,6 +18,7 @@ from console.tables import Column as C
 from console.tables import lines_of, plain
 from console.words import size, vm_state_number
 from tests.console.conftest import command
+from tests.lab.admission import admit
 from tests.lab.sshd import free_port
 from tests.lab.system import TOP, System
 
@@ -96,6 +97,21 @@ def test_who_may_not_is_told_with_an_exit_code_of_its_own() -> None:
 
     assert outcome.code == 4
     assert "No token" in outcome.err
+
+
+def test_a_token_is_shown_over_http_and_the_socket(lab: System) -> None:
+    web = lab.web(VIRTUMANCER_AUTH="tokens")
+    shown = admit(lab.environment["DATABASE_URL"], "viewer")
+    token = {"VIRTUMANCER_TOKEN": shown["Authorization"].removeprefix("Bearer ")}
+
+    assert command(web.url, "hosts").code == 4
+    assert command(web.url, "hosts", **token).code == 0
+    assert command(web.url, "top", "--once", **token).code == 0
+    denied = command(web.url, "start", "kvm1/web", **token)
+    assert denied.code == 4
+    assert "operator" in denied.err
+
+    web.kill()
 
 
 def test_a_change_whose_answer_is_lost_is_sent_again_with_the_same_key() -> None:

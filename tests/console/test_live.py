@@ -142,9 +142,9 @@ def test_frames_go_on_from_a_cursor(url: str, run: Run) -> None:
 def test_top_measures_vms_as_they_start(url: str, run: Run) -> None:
     run("start", "web")
     with Screen("top", "--host", "kvm1", VIRTUMANCER_URL=url) as screen:
-        screen.shows(r"kvm1 +web +running +\d+\.\d +2")
+        screen.shows(r"kvm1 +web +\d+\.\d +200")
         run("start", "db")
-        screen.shows(r"kvm1 +db +running +\d+\.\d")
+        screen.shows(r"kvm1 +db +\d+\.\d +200")
         run("destroy", "web")
         screen.shows(r"^(?![\s\S]*web)[\s\S]*db")
 
