@@ -39,7 +39,7 @@ class Ended(NamedTuple):
     failure: Failure
 
 
-Event = Frame | Linked | Cut | Ended
+Event = Frame | Linked | Cut
 
 
 class Socket:
@@ -49,7 +49,7 @@ class Socket:
         self._address = f"ws{api.url.removeprefix('http')}/ws"
         self._headers = api.headers
         self._opening = opening
-        self._events: queue.Queue[Event] = queue.Queue(AHEAD)
+        self._events: queue.Queue[Event | Ended] = queue.Queue(AHEAD)
         self._sending = threading.Lock()
         self._open: ClientConnection | None = None
         self._closing = threading.Event()

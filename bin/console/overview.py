@@ -32,7 +32,7 @@ def overview(terminal: Terminal) -> None:
         _counts(fleet.hosts_by_state),
         fleet.vms,
         _running(fleet.vms_by_state),
-        *_amounts(fleet.vcpus, fleet.memory_bytes),
+        *_amounts(fleet.vcpus, fleet.memory_bytes, _share(fleet.by_host)),
     ]
     terminal.table(COLUMNS, [*rows, total])
 
@@ -43,7 +43,7 @@ def _row(host: HostOverview) -> list[Value]:
         words.state(host.state),
         host.vms,
         _running(host.vms_by_state),
-        *_amounts(host.vcpus, host.memory_bytes),
+        *_amounts(host.vcpus, host.memory_bytes, _share([host])),
     ]
 
 
@@ -51,8 +51,14 @@ def _running(states: dict[str, int]) -> int:
     return sum(states.get(number, 0) for number in RUNNING)
 
 
-def _amounts(vcpus: Amount, memory: Amount) -> list[Value]:
-    share = memory.active / memory.there if memory.there else None
+def _share(hosts: list[HostOverview]) -> float | None:
+    """How much of the memory is given out, of hosts whose memory is known."""
+    known = [host.memory_bytes for host in hosts if host.memory_bytes.there]
+    there = sum(memory.there or 0 for memory in known)
+    return sum(memory.active for memory in known) / there if there else None
+
+
+def _amounts(vcpus: Amount, memory: Amount, share: float | None) -> list[Value]:
     return [
         vcpus.active,
         vcpus.there,

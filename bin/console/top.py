@@ -1,6 +1,7 @@
 """``virtumancer top``: what the running VMs of the fleet take, as it is measured."""
 
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Annotated, Any, Final
 
@@ -175,98 +176,101 @@ def top(
     loads = Loads(fleet)
     loads.choose()
     with suppress(KeyboardInterrupt), Socket(terminal.api, loads.opening) as socket:
+        feed = Feed(socket, loads, fleet)
         if once:
-            _once(terminal, socket, loads, sort)
+            _once(terminal, feed, sort)
         elif terminal.live:
-            _screen(terminal, socket, loads, fleet, sort)
+            _screen(terminal, feed, sort)
         else:
-            _stream(terminal, socket, loads, fleet, sort)
+            _stream(terminal, feed, sort)
 
 
-def _once(terminal: Terminal, socket: Socket, loads: Loads, sort: str) -> None:
+class Feed:
+    """What the socket tells, taken in."""
+
+    def __init__(self, socket: Socket, loads: Loads, fleet: Fleet) -> None:
+        self.loads = loads
+        self.fleet = fleet
+        self.cut: Cut | None = None
+        self._socket = socket
+
+    def turn(self) -> Iterator[Any]:
+        """The samples of one tick; then VMs that started meanwhile are watched too."""
+        until = time.monotonic() + TICK_S
+        is_changed = False
+        while (left_s := until - time.monotonic()) > 0:
+            event = self._socket.next(left_s)
+            if isinstance(event, Cut):
+                self.cut = event
+            elif isinstance(event, Linked):
+                self.cut = None
+            elif event and event["type"] == "vm-stats-updated":
+                self.loads.sampled(event["payload"])
+                yield event["payload"]
+            elif event:
+                self.fleet.told(event)
+                is_changed = True
+        if is_changed:
+            for frame in self.loads.choose():
+                self._socket.send(frame)
+
+
+def _once(terminal: Terminal, feed: Feed, sort: str) -> None:
     until = time.monotonic() + FIRST_S
     samples: dict[Address, Any] = {}
-    while not loads.complete and time.monotonic() < until:
-        event = socket.next(until - time.monotonic())
-        if isinstance(event, dict) and event["type"] == "vm-stats-updated":
-            loads.sampled(event["payload"])
-            payload = event["payload"]
-            samples[(payload["hostId"], payload["vmName"])] = payload
+    while not feed.loads.complete and time.monotonic() < until:
+        for sample in feed.turn():
+            samples[(sample["hostId"], sample["vmName"])] = sample
     if terminal.json:
         terminal.value(list(samples.values()))
     else:
-        terminal.table(COLUMNS, loads.rows(sort))
-        if not loads.watched:
+        terminal.table(COLUMNS, feed.loads.rows(sort))
+        if not feed.loads.watched:
             terminal.say("No VM runs.")
 
 
-def _taken(event: object, loads: Loads, fleet: Fleet, socket: Socket) -> Any:
-    """Take an event in; the sample, if it is one."""
-    if not isinstance(event, dict):
-        return None
-    if event["type"] == "vm-stats-updated":
-        loads.sampled(event["payload"])
-        return event["payload"]
-    fleet.told(event)
-    for frame in loads.choose():
-        socket.send(frame)
-    return None
-
-
-def _stream(
-    terminal: Terminal, socket: Socket, loads: Loads, fleet: Fleet, sort: str
-) -> None:
+def _stream(terminal: Terminal, feed: Feed, sort: str) -> None:
     """Into a pipe: each sample as JSON, or a table now and then."""
-    interval_s = 2 * FIRST_S if terminal.json else FIRST_S
-    until = time.monotonic() + interval_s
+    until = time.monotonic() + FIRST_S
     while True:
-        sample = _taken(socket.next(TICK_S), loads, fleet, socket)
-        if terminal.json:
-            if sample:
+        for sample in feed.turn():
+            if terminal.json:
                 terminal.line(sample)
-        elif time.monotonic() >= until:
-            until += interval_s
-            show_table(terminal.out, COLUMNS, loads.rows(sort))
+        if not terminal.json and time.monotonic() >= until:
+            until += FIRST_S
+            show_table(terminal.out, COLUMNS, feed.loads.rows(sort))
             write(terminal.out, [""])
 
 
-def _screen(
-    terminal: Terminal, socket: Socket, loads: Loads, fleet: Fleet, sort: str
-) -> None:
-    cut: Cut | None = None
-
+def _screen(terminal: Terminal, feed: Feed, sort: str) -> None:
     def drawn() -> RenderableType:
-        rows = loads.rows(sort)
+        rows = feed.loads.rows(sort)
         room = max(3, terminal.out.height - FRAME_LINES)
-        parts: list[RenderableType] = [_head(loads, fleet, cut)]
+        parts: list[RenderableType] = [_head(feed)]
         parts.append(flat_table_of(COLUMNS, rows[:room]))
-        hidden = max(0, len(rows) - room) + loads.left_out
+        hidden = max(0, len(rows) - room) + feed.loads.left_out
         if hidden:
             parts.append(Text(f"… and {hidden} more; --host and --name show fewer"))
         return Group(*parts)
 
-    live = Live(drawn(), console=terminal.out, auto_refresh=False, screen=True)
-    with live:
+    with Live(drawn(), console=terminal.out, auto_refresh=False, screen=True) as live:
         while True:
-            until = time.monotonic() + TICK_S
-            while (left_s := until - time.monotonic()) > 0:
-                event = socket.next(left_s)
-                _taken(event, loads, fleet, socket)
-                if isinstance(event, Cut):
-                    cut = event
-                elif isinstance(event, Linked):
-                    cut = None
+            for _ in feed.turn():
+                continue
             live.update(drawn(), refresh=True)
 
 
-def _head(loads: Loads, fleet: Fleet, cut: Cut | None) -> Text:
+def _head(feed: Feed) -> Text:
+    loads = feed.loads
     cpu = _sum([load.cpu_percent for load in loads.last.values()]) or 0
     memory = sum(load.memory_kib for load in loads.last.values()) * 1024
+    all_vms = words.count(len(feed.fleet.vms), "VM")
     text = Text(
-        f"{len(loads.watched)} of {words.count(len(fleet.vms), 'VM')} run; together"
+        f"{len(loads.watched) + loads.left_out} of {all_vms} run; together"
         f" {cpu:.0f} % CPU, {words.size(memory)}",
         style="bold",
     )
-    if cut:
-        text.append(f"  link lost, trying again: {plain(cut.why)}", style="bold red")
+    if feed.cut:
+        why = plain(feed.cut.why)
+        text.append(f"  link lost, trying again: {why}", style="bold red")
     return text

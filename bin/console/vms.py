@@ -73,7 +73,10 @@ def list_vms(
         int | None, typer.Option(min=1, max=MOST, help="So many at most.")
     ] = None,
 ) -> None:
-    """List VMs of all hosts: those that fit every filter."""
+    """List VMs of all hosts: those that fit every filter.
+
+    Behind a state, ? says that it is the last one known: the host does not answer.
+    """
     wanted = filter_of(
         host=host,
         name=name,

@@ -24,7 +24,8 @@ from console.terminal import Terminal
 TICK_S: Final = 0.25
 RECENT: Final = 5
 """So many ended tasks are shown under the VMs."""
-FRAME_LINES: Final = 8
+HOST_LINES: Final = 3
+FRAME_LINES: Final = 5 + HOST_LINES
 """Of the screen, for everything that is no VM."""
 COLUMNS = (
     Column("HOST"),
@@ -50,6 +51,8 @@ def watch(
     ] = None,
 ) -> None:
     """Show VMs as they change, until Ctrl-C; nothing is missed over a lost link.
+
+    Behind a state, ? says that it is the last one known: the host does not answer.
 
     Into a pipe goes a line for each change; with --json each frame as the API sends it,
     whose `cursor` is what --since takes.
@@ -182,7 +185,9 @@ class _Screen:
                 why = f": {host.error.detail}" if host.error else ""
                 style = words.state(host.state).style
                 texts.append(Text(plain(f"{host.id} is {host.state}{why}"), style))
-        return texts[:3]
+        hidden = len(texts) - HOST_LINES
+        more = [Text(f"… and {words.count(hidden, 'host')} more")] if hidden > 0 else []
+        return texts[:HOST_LINES] + more
 
     def _tasks(self) -> list[Text]:
         texts = []
