@@ -44,18 +44,28 @@ def hosts(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def vms(ctx: typer.Context, incomplete: str) -> list[str]:
     """``HOST/NAME``: the hosts and the names that begin so, then the VMs of a host."""
-    host, slash, name = incomplete.partition("/")
-
-    def of_host(api: Api) -> Iterable[str]:
-        return (f"{host}/{found}" for found in _names(api, f"{name}*", host))
+    if "/" in incomplete:
+        return _of_host(ctx, incomplete)
+    places = [f"{host}/" for host in hosts(ctx, incomplete)]
+    if len(places) == 1:
+        # Bash would put a space behind the only one.
+        places = _of_host(ctx, places[0])
+    if not incomplete:
+        return places
 
     def anywhere(api: Api) -> Iterable[str]:
         return dict.fromkeys(_names(api, f"{incomplete}*"))
 
-    if slash:
-        return _asked(ctx, of_host, incomplete)
-    places = [f"{host}/" for host in hosts(ctx, incomplete)]
-    return places + (_asked(ctx, anywhere, incomplete) if incomplete else [])
+    return places + _asked(ctx, anywhere, incomplete)
+
+
+def _of_host(ctx: typer.Context, incomplete: str) -> list[str]:
+    host, _, name = incomplete.partition("/")
+
+    def ask(api: Api) -> Iterable[str]:
+        return (f"{host}/{found}" for found in _names(api, f"{name}*", host))
+
+    return _asked(ctx, ask, incomplete)
 
 
 def _names(api: Api, name: str, host: str | None = None) -> list[str]:
