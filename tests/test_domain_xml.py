@@ -18,6 +18,7 @@ from common.shapes.hardware import Hardware
 from tests import golden
 from workers.domain_xml import DOMAIN, LARGEST_XML, MOST_DEVICES, Domain, parse
 from workers.domain_xml.table import NAMESPACES, Chain, Line, Many, Table
+from workers.sparse import thin
 
 LINES = list(DOMAIN.lines("/domain"))
 ROOTS = {name: etree.fromstring(golden.xml(name)) for name in golden.NAMES}
@@ -50,6 +51,17 @@ def test_golden_answer_is_of_its_own_shape(name: str) -> None:
     read = msgspec.json.decode(golden.json(name), type=Domain)
 
     assert read == parse(golden.xml(name))
+
+
+@pytest.mark.parametrize("name", golden.NAMES)
+def test_a_golden_domain_comes_back_whole_from_what_is_stored(name: str) -> None:
+    hardware = parse(golden.xml(name)).hardware
+
+    stored = msgspec.json.encode(thin(hardware))
+
+    assert msgspec.json.decode(stored, type=Hardware) == hardware
+    assert b"null" not in stored
+    assert len(stored) < len(msgspec.json.encode(hardware)) / 1.5
 
 
 # The table

@@ -1,5 +1,5 @@
-"""What was seen of domains, written to their rows: one statement for all, an array
-a column. Old news is left alone by the statement itself."""
+"""What was seen of domains, written to their rows: one statement for all. Old news is
+left alone by the statement itself."""
 
 from collections.abc import Iterable, Sequence
 from uuid import UUID
@@ -13,6 +13,7 @@ from common.db import Query, sql
 from common.shapes import Hardware
 from workers.domain_xml import Domain
 from workers.hypervisor.records import ListedDomain
+from workers.sparse import thin
 
 Sizes = dict[tuple[str, str | None, str | None], int]
 """Capacity in bytes by VM, target and path."""
@@ -34,6 +35,24 @@ class Sighting(Struct, frozen=True):
     xml_hash: bytes | None = None
 
 
+class _Row(Struct, frozen=True, gc=False):
+    """A row as the statement takes it in."""
+
+    uuid: str
+    name: str
+    title: str
+    description: str
+    vcpu_count: int
+    memory_bytes: int
+    state: int
+    state_reason: int
+    persistent: bool
+    autostart: bool
+    graphics: Struct
+    hardware: Struct
+    xml_hash: str | None
+
+
 def observe(
     change: Change,
     where: dict[str, int],
@@ -42,7 +61,7 @@ def observe(
 ) -> list[Uuid]:
     """Write what could be read; the rows that changed."""
     rows = [
-        (
+        _Row(
             s.listed.uuid,
             s.listed.name,
             s.domain.title,
@@ -53,14 +72,18 @@ def observe(
             s.listed.state_reason,
             s.listed.persistent,
             s.listed.autostart,
-            _json(s.domain.graphics),
-            _json(_with_sizes(s.listed.uuid, s.domain.hardware, sizes)),
-            s.xml_hash,
+            s.domain.graphics,
+            thin(_with_sizes(s.listed.uuid, s.domain.hardware, sizes)),
+            f"\\x{s.xml_hash.hex()}" if s.xml_hash else None,
         )
         for s in sightings
         if s.domain
     ]
-    return _write(change, sql.vms.observe, _COLUMNS, rows, where)
+    if not rows:
+        return []
+    # One JSON is taken in several times as fast as an array a column.
+    text = msgspec.json.encode(rows).decode()
+    return change.all(sql.vms.observe, Uuid, rows=text, **where)
 
 
 def observe_unread(
@@ -83,21 +106,6 @@ def observe_unread(
 
 
 _CHEAP_COLUMNS = ("uuid", "name", "state", "state_reason", "persistent", "autostart")
-_COLUMNS = (
-    "uuid",
-    "name",
-    "title",
-    "description",
-    "vcpu_count",
-    "memory_bytes",
-    "state",
-    "state_reason",
-    "persistent",
-    "autostart",
-    "graphics",
-    "hardware",
-    "xml_hash",
-)
 
 
 def _write(
@@ -115,12 +123,10 @@ def _write(
 
 
 def _with_sizes(uuid: str, hardware: Hardware, sizes: Sizes) -> Hardware:
+    if not sizes:
+        return hardware
     disks = [
         replace(disk, capacity_bytes=sizes.get((uuid, disk.target.dev, disk.path)))
         for disk in hardware.disks
     ]
     return replace(hardware, disks=disks)
-
-
-def _json(part: Struct) -> str:
-    return msgspec.json.encode(part).decode()

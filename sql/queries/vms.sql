@@ -166,14 +166,10 @@ insert into vms as v (
 select :host_db_id, s.uuid, s.name, s.title, s.description, s.vcpu_count,
     s.memory_bytes, s.state, s.state_reason, s.persistent, s.autostart, s.graphics,
     s.hardware, s.xml_hash, :observation
-from unnest(
-    :uuid::uuid[], :name::text[], :title::text[], :description::text[],
-    :vcpu_count::int[], :memory_bytes::bigint[], :state::int[], :state_reason::int[],
-    :persistent::boolean[], :autostart::boolean[], :graphics::jsonb[],
-    :hardware::jsonb[], :xml_hash::bytea[]
-) as s (
-    uuid, name, title, description, vcpu_count, memory_bytes, state, state_reason,
-    persistent, autostart, graphics, hardware, xml_hash
+from jsonb_to_recordset(:rows::jsonb) as s (
+    uuid uuid, name text, title text, description text, vcpu_count int,
+    memory_bytes bigint, state int, state_reason int, persistent boolean,
+    autostart boolean, graphics jsonb, hardware jsonb, xml_hash bytea
 )
 left join removed_vms r on r.host_db_id = :host_db_id and r.uuid = s.uuid
 where r.observation is null or r.observation < :observation

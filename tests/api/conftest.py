@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import psycopg
 import pytest
 import redis as redis_client
@@ -91,15 +92,15 @@ class Rows:
             "state_reason": 1,
             "persistent": True,
             "autostart": False,
-            "graphics": Jsonb({"vnc": True, "spice": False}),
-            "hardware": Jsonb(HARDWARE),
-            "xml_hash": b"",
+            "graphics": {"vnc": True, "spice": False},
+            "hardware": HARDWARE,
+            "xml_hash": "",
         } | facts
         self.run(
             sql.vms.observe,
             host_db_id=host_db_id,
             observation=1,
-            **{name: [value] for name, value in seen.items()},
+            rows=msgspec.json.encode([seen]).decode(),
         )
         return vm_uuid
 

@@ -6,15 +6,14 @@ from typing import Any
 
 import httpx
 import pytest
-from psycopg.types.json import Jsonb
 
 from tests.api.conftest import HARDWARE, Rows
 
 
-def hardware(mac: str, disk: str, network: dict[str, str]) -> Jsonb:
+def hardware(mac: str, disk: str, network: dict[str, str]) -> dict[str, Any]:
     one = HARDWARE["disks"][0] | {"path": disk}
     nic = {"type": "bridge", "mac": {"address": mac}, "source": network}
-    return Jsonb({"disks": [one], "networks": [nic]})
+    return {"disks": [one], "networks": [nic]}
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import threading
 import time
 from uuid import UUID, uuid4, uuid5
 
+import msgspec
 import psycopg
 from msgspec import Struct
 from psycopg.types.json import Jsonb
@@ -99,24 +100,28 @@ class Writer(threading.Thread):
 
     def _see_many(self, change: Change, host_id: str) -> None:
         where, names = self._look(change, host_id), self._sample()
-        many = len(names)
-        change.run(
-            sql.vms.observe,
-            uuid=[uuid_of(host_id, name) for name in names],
-            name=names,
-            title=[f"title {self._random.randint(1, 3)}"] * many,
-            description=[""] * many,
-            vcpu_count=[self._random.randint(1, 2)] * many,
-            memory_bytes=[2**30] * many,
-            state=[self._random.randint(0, 7) for _ in names],
-            state_reason=[1] * many,
-            persistent=[True] * many,
-            autostart=[self._random.random() < 0.5] * many,
-            graphics=[Jsonb({"vnc": True, "spice": False})] * many,
-            hardware=[None] * many,
-            xml_hash=[b""] * many,
-            **where,
-        )
+        title = f"title {self._random.randint(1, 3)}"
+        cpus, on = self._random.randint(1, 2), self._random.random() < 0.5
+        seen = [
+            {
+                "uuid": uuid_of(host_id, name),
+                "name": name,
+                "title": title,
+                "description": "",
+                "vcpu_count": cpus,
+                "memory_bytes": 2**30,
+                "state": self._random.randint(0, 7),
+                "state_reason": 1,
+                "persistent": True,
+                "autostart": on,
+                "graphics": {"vnc": True, "spice": False},
+                "hardware": None,
+                "xml_hash": "",
+            }
+            for name in names
+        ]
+        rows = msgspec.json.encode(seen).decode()
+        change.run(sql.vms.observe, rows=rows, **where)
 
     def _see_states(self, change: Change, host_id: str) -> None:
         where, names = self._look(change, host_id), self._sample()

@@ -1,4 +1,5 @@
-"""A VM's hardware: the shape of ``GET …/hardware`` and of the column that holds it.
+"""A VM's hardware: the shape of ``GET …/hardware`` and, but for what is absent, of the
+column that holds it.
 
 Names follow the contract where it has them, else libvirt's XML
 (https://libvirt.org/formatdomain.html). Every field is always present: a fact that the
