@@ -35,7 +35,7 @@ def main() -> None:
         "listening", host=host, port=port, auth=told.virtumancer_auth
     )
     web = Web(told)
-    serve(web.app, web.drain, listener)
+    serve(web.app, web.drain, listener, told.virtumancer_max_connections)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -16,6 +16,7 @@ import structlog
 from api import docs, problems
 from api.actions import FleetActions
 from api.auth import Door, Doorkeeper, LockedDoor, OpenDoor
+from api.browsers import Browsers, cors
 from api.doctor import HostDoctor
 from api.etags import ETags
 from api.handshake import Handshake
@@ -25,6 +26,7 @@ from api.hosts import HostInformation, Hosts, OneHost
 from api.idempotency import ExactlyOnce
 from api.inventory import Inventory
 from api.listings import Listings
+from api.limits import Limits
 from api.live import Events, Sockets
 from api.measures import Measures
 from api.news import CursorHeader, News
@@ -73,6 +75,9 @@ class Web:
         outcomes = Outcomes(changes, rows, self._relay, settings.virtumancer_wait_s)
         inventory = Inventory(rows)
         policy = UriPolicy.of(settings)
+        limits = Limits(
+            settings.virtumancer_max_requests, settings.virtumancer_max_sockets
+        )
 
         host = "/api/hosts/{host_id:segment}"
         vm = f"{host}/vms/{{vm:segment}}"
@@ -96,8 +101,8 @@ class Web:
             "/api/tasks": Tasks(rows),
             "/api/tasks/{task_id:segment}": OneTask(changes, outcomes),
             "/api/health": HealthCheck(rows, publisher),
-            "/api/events": Events(self._relay, inventory, self._tail),
-            "/ws": Sockets(self._relay, inventory, self._tail),
+            "/api/events": Events(self._relay, inventory, self._tail, limits),
+            "/ws": Sockets(self._relay, inventory, self._tail, limits),
             "/metrics": Metrics(rows, publisher),
             "/api/docs": docs.DocsPage(),
             "/api/docs/{file:segment}": docs.DocsFile(),
@@ -107,7 +112,11 @@ class Web:
         }
         ROUTES["/api/openapi.json"] = docs.OpenApi(ROUTES)
         self.routes: Routes = ROUTES
-        app = _app(self, Doorkeeper(door), CursorHeader(news), ExactlyOnce(rows))
+        origins = settings.origins
+        app = _app(
+            *(self, limits, Browsers(settings.hosts, origins), *cors(origins)),
+            *(Doorkeeper(door), CursorHeader(news), ExactlyOnce(rows)),
+        )
         for path, resource in ROUTES.items():
             app.add_route(path, resource)
         self.app = Handshake(app)
@@ -145,9 +154,9 @@ class Web:
         await self._pool.close(timeout=1)
 
 
-def _app(lifespan: Web, *inner: Any) -> App:
+def _app(*inner: Any) -> App:
     app: App = falcon.asgi.App(
-        middleware=[Measures(), RequestIds(), lifespan, *inner, ETags()],
+        middleware=[Measures(), RequestIds(), *inner, ETags()],
         request_type=Request,
     )
     app.req_options.strip_url_path_trailing_slash = True

@@ -13,8 +13,10 @@ import structlog
 from api.contract import Answer, contract
 from api.http import query
 from api.inventory import Inventory
+from api.limits import Limits
 from api.news import place_of
 from api.outbox import NORMAL, Outbox
+from api.principal import Principal, principal_of
 from api.relay import Relay
 from api.subscriptions import Following, Tail
 from common import bus
@@ -26,6 +28,7 @@ from common.errors import (
     UpgradeRequired,
     VirtumancerError,
 )
+from common.limits import TooManySockets
 from common.shapes import (
     ClientFrame,
     ErrorFrame,
@@ -158,15 +161,18 @@ async def channel_of(inventory: Inventory, address: VmAddress) -> str:
 class Sockets:
     """Tells over a WebSocket what changes, and samples of VMs that are asked for."""
 
-    def __init__(self, relay: Relay, inventory: Inventory, tail: Tail) -> None:
+    def __init__(
+        self, relay: Relay, inventory: Inventory, tail: Tail, limits: Limits
+    ) -> None:
         self._relay = relay
         self._inventory = inventory
         self._tail = tail
+        self._limits = limits
 
     @contract(
         "Open a WebSocket",
         answers={101: Answer(None, "The frames are described in /api/asyncapi.json.")},
-        problems=(UpgradeRequired,),
+        problems=(UpgradeRequired, TooManySockets),
         stored=False,
     )
     async def on_get(
@@ -178,7 +184,10 @@ class Sockets:
     async def on_websocket(
         self, req: falcon.asgi.Request, ws: falcon.asgi.WebSocket
     ) -> None:
+        principal = principal_of(req)
+        self._limits.check(principal)
         with (
+            self._limits.socket(principal),
             self._relay.listening() as outbox,
             self._tail.following(outbox) as following,
         ):
@@ -194,16 +203,19 @@ class Sockets:
 class Events:
     """Tells the same as server-sent events."""
 
-    def __init__(self, relay: Relay, inventory: Inventory, tail: Tail) -> None:
+    def __init__(
+        self, relay: Relay, inventory: Inventory, tail: Tail, limits: Limits
+    ) -> None:
         self._relay = relay
         self._inventory = inventory
         self._tail = tail
+        self._limits = limits
 
     @contract(
         "Listen to what changes",
         answers={200: Answer(str, media_type="text/event-stream")},
         query=Streams,
-        problems=(UnknownHost, UnknownVm),
+        problems=(UnknownHost, UnknownVm, TooManySockets),
     )
     async def on_get(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response
@@ -213,9 +225,11 @@ class Events:
         names = [wanted] if isinstance(wanted, str) else wanted
         channels = [await self._channel(name) for name in names]
         wish = subscription(asked, req.get_header("Last-Event-ID"))
+        principal = principal_of(req)
+        self._limits.check(principal)
         resp.cache_control = ["no-cache"]
         resp.set_header("X-Accel-Buffering", "no")
-        resp.sse = self._events(channels, wish)
+        resp.sse = self._events(channels, wish, principal)
 
     async def _channel(self, name: str) -> str:
         host_id, slash, vm_name = name.partition("/")
@@ -224,9 +238,10 @@ class Events:
         return await channel_of(self._inventory, VmAddress(host_id, vm_name))
 
     async def _events(
-        self, channels: list[str], wish: Subscription | None
+        self, channels: list[str], wish: Subscription | None, principal: Principal
     ) -> AsyncIterator[falcon.asgi.SSEvent | None]:
         with (
+            self._limits.socket(principal),
             self._relay.listening() as outbox,
             self._tail.following(outbox) as following,
         ):

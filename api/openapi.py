@@ -34,6 +34,14 @@ from common.errors import (
     UnknownVm,
     VirtumancerError,
 )
+from common.limits import (
+    HeadersTooLarge,
+    HostNotAllowed,
+    OriginNotAllowed,
+    RequestTooSlow,
+    TooBusy,
+    UriTooLong,
+)
 from common.shapes import Problem
 from common.shapes.resources import HostId
 
@@ -43,6 +51,13 @@ Routes = Mapping[str, object]
 METHODS = ("get", "post", "put", "patch", "delete")
 
 _SEGMENT = re.compile(r"\{(\w+)(?::\w+)?\}")
+
+
+OF_A_CLIENT: tuple[Kind, ...] = (
+    *(HostNotAllowed, OriginNotAllowed, TooBusy),
+    *(RequestTooSlow, UriTooLong, HeadersTooLarge),
+)
+"""What any request may be refused with, whatever it asks for."""
 
 
 class Place(NamedTuple):
@@ -234,7 +249,7 @@ def problems_of(one: Operation) -> list[Kind]:
     roots = [*one.promise.problems, *(PLACES[name].problem for name in places)]
     if places:
         roots.append(UnknownPath)
-    roots += refusals(one.need)
+    roots += (*OF_A_CLIENT, *refusals(one.need))
     return list(dict.fromkeys(kind for root in roots for kind in _expanded(root)))
 
 

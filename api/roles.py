@@ -67,6 +67,8 @@ _CONVERTER: Final = re.compile(r":\w+(?=\})")
 def need_of(template: str, method: str) -> Need:
     """What a route needs. A method that it does not have is refused by the router, of
     which nobody without a token has to know."""
+    if method == "OPTIONS":
+        return PUBLIC  # A browser asks first, without a token, what it may ask (CORS).
     return NEEDS[route_of(template)].get(method, VIEWER)
 
 

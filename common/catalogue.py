@@ -2,13 +2,13 @@
 
 from functools import cache
 
-from common import denials, refusals
+from common import denials, limits, refusals
 from common.errors import VirtumancerError
 from common.shapes import ProblemType
 
 Kind = type[VirtumancerError]
 
-_DECLARED_IN = (denials, refusals)
+_DECLARED_IN = (denials, limits, refusals)
 """Kinds are found as subclasses; these modules have only to be loaded."""
 
 

@@ -31,6 +31,25 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(pattern="^(tokens|off)$"),
         _doc("`tokens`: every request needs one; `off`: none does, on loopback alone"),
     ] = "tokens"
+    virtumancer_hosts: Annotated[
+        str, _doc("names besides loopback's that clients may call, between commas")
+    ] = ""
+    virtumancer_origins: Annotated[
+        str,
+        Meta(pattern=r"^(https?://[^/,\s]+(,https?://[^/,\s]+)*)?$"),
+        _doc("pages from elsewhere that may ask (CORS): `https://console.example.org`"),
+    ] = ""
+    virtumancer_max_connections: Annotated[
+        int, Positive, _doc("connections of a web process; the idlest are dropped then")
+    ] = 10_000
+    virtumancer_max_requests: Annotated[
+        int, Positive, _doc("requests that a web process answers at a time; then 503")
+    ] = 2_000
+    virtumancer_max_sockets: Annotated[
+        int,
+        Positive,
+        _doc("sockets and streams of one token, per web process"),
+    ] = 5_000
     log_format: Annotated[
         str, Meta(pattern="^(people|json)$"), _doc("`people` or `json`")
     ] = "people"
@@ -112,6 +131,17 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def uri_socket_dirs(self) -> tuple[Path, ...]:
         return tuple(Path(d) for d in self.virtumancer_uri_socket_dirs.split(":") if d)
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The names that the web process goes by, besides those of loopback."""
+        every = ("", "0.0.0.0", "::")
+        named = self.virtumancer_hosts.replace(" ", "").split(",")
+        return tuple(name for name in (self.bind, *named) if name not in every)
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        return tuple(origin for origin in self.virtumancer_origins.split(",") if origin)
 
     @property
     def uri_drivers(self) -> tuple[str, ...]:

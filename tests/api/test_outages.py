@@ -170,12 +170,13 @@ async def test_sigterm_ends_in_order(
 
 
 UPGRADE = (
-    b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"GET /ws HTTP/1.1\r\nHost: localhost\r\n"
+    b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 )
-STREAM = b"GET /api/events HTTP/1.1\r\nHost: x\r\n\r\n"
+STREAM = b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
 HALF_A_BODY = (
-    b"POST /api/hosts HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    b"POST /api/hosts HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     b"Content-Length: 100\r\n\r\n{"
 )
 
