@@ -14,6 +14,7 @@ import falcon
 import falcon.asgi
 
 from api.contract import (
+    CAREFUL,
     CURSOR,
     ETAG,
     LINK,
@@ -27,15 +28,6 @@ from common.limits import HostNotAllowed, OriginNotAllowed
 
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 PORTS: Final = {"http": 80, "https": 443}
-
-HEADERS: Final = {
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
-"""On every answer; a page of ours says itself what it may load."""
 
 EXPOSED: Final = (
     *(CURSOR, ETAG, LINK, LOCATION, PREFERENCE_APPLIED),
@@ -78,9 +70,9 @@ class Browsers:
         resource: object,
         succeeded: bool,  # noqa: FBT001
     ) -> None:
-        for name, value in HEADERS.items():
-            if resp.get_header(name) is None:
-                resp.set_header(name, value)
+        for header in CAREFUL:
+            if resp.get_header(header.name) is None:
+                resp.set_header(header.name, str(header.example))
 
     def _check(self, req: Request) -> None:
         host = req.get_header("Host")

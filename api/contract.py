@@ -102,6 +102,19 @@ PREFERENCE_APPLIED = Header(
     "Preference-Applied", "What of `Prefer` was understood.", "wait=10"
 )
 
+CAREFUL = (
+    Header(
+        "Content-Security-Policy",
+        "What a page here may load; an answer that is no page loads nothing.",
+        "default-src 'none'; frame-ancestors 'none'",
+    ),
+    Header("Cross-Origin-Resource-Policy", "No page embeds it.", "same-origin"),
+    Header("Referrer-Policy", "No link tells where it stood.", "no-referrer"),
+    Header("X-Content-Type-Options", "It is what it says it is.", "nosniff"),
+    Header("X-Frame-Options", "No page frames it.", "DENY"),
+)
+"""What every answer tells browsers."""
+
 OF_A_BODY: Problems = (BodyTooLarge, WrongMediaType)
 OF_A_KEY: Problems = (KeyInFlight, KeyReused)
 MUTATIONS = ("on_post", "on_put", "on_patch", "on_delete")

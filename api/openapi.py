@@ -11,6 +11,7 @@ from uuid import UUID
 from msgspec import Meta
 
 from api.contract import (
+    CAREFUL,
     REQUEST_ID,
     RETRY_AFTER,
     UPGRADE,
@@ -53,6 +54,8 @@ METHODS = ("get", "post", "put", "patch", "delete")
 _SEGMENT = re.compile(r"\{(\w+)(?::\w+)?\}")
 
 
+EVERY: tuple[Header, ...] = (REQUEST_ID, *CAREFUL)
+"""Headers of each answer."""
 OF_A_CLIENT: tuple[Kind, ...] = (
     *(HostNotAllowed, OriginNotAllowed, TooBusy),
     *(RequestTooSlow, UriTooLong, HeadersTooLarge),
@@ -141,7 +144,7 @@ def openapi(routes: Routes) -> Part:
 
 
 def _headers_of(promise: Contract) -> Iterator[Header]:
-    yield REQUEST_ID
+    yield from EVERY
     yield RETRY_AFTER
     yield WWW_AUTHENTICATE
     yield UPGRADE
@@ -261,7 +264,7 @@ def _expanded(root: Kind) -> list[Kind]:
 def _answer(answer: Answer, examples: list[Part]) -> Part:
     said: Part = {
         "description": answer.means or ("Done." if answer.shape is None else "OK."),
-        "headers": _refs((*answer.headers, REQUEST_ID)),
+        "headers": _refs((*answer.headers, *EVERY)),
     }
     if answer.shape is not None:
         content: Part = {"schema": schema_of(answer.shape)}
@@ -275,7 +278,7 @@ def _answer(answer: Answer, examples: list[Part]) -> Part:
 def _problem(status: int, found: list[Kind], told: list[Part]) -> Part:
     types = [f"/api/problems/{kind.type}" for kind in found]
     late = any(kind.retry_after_s is not None for kind in found)
-    headers = [REQUEST_ID] + [RETRY_AFTER] * late
+    headers = [*EVERY] + [RETRY_AFTER] * late
     headers += [WWW_AUTHENTICATE] * (status in (401, 403)) + [UPGRADE] * (status == 426)
     content: Part = {
         "schema": {

@@ -110,7 +110,6 @@ class Protocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
         if len(self.url) > URL_BYTES:
             self._refusal = UriTooLong(f"The URI has more than {URL_BYTES} bytes.")
         elif sum(len(n) + len(v) + 4 for n, v in self.headers) > HEAD_BYTES:
@@ -118,6 +117,7 @@ class Protocol(HttpToolsProtocol):
         if self._refusal:
             # The parser stops, and its caller answers.
             raise self._refusal
+        self._in_head = False
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:

@@ -6,17 +6,20 @@ Whoever adds a route adds a line to ``walk``, and records it all anew:
 """
 
 import itertools
+import socket
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 from msgspec import Struct
 
 from tests.lab.admission import admit
 from tests.lab.listener import Listener
-from tests.lab.system import System
+from tests.lab.system import System, Web
 
 Record = dict[str, Any]
 
@@ -69,7 +72,7 @@ class Tour:
         if "json" not in answer.headers.get("content-type", "json"):
             return answer.text
         body = answer.json() if answer.content else None
-        self._keep(operation, status, body, json)
+        self.keep(operation, status, body, json)
         return body
 
     @contextmanager
@@ -94,9 +97,9 @@ class Tour:
         method, path = operation.split()
         with self._system.api.stream(method, path + query) as answer:
             found = itertools.islice(answer.iter_lines(), lines)
-            self._keep(operation, answer.status_code, "\n".join(found) + "\n", None)
+            self.keep(operation, answer.status_code, "\n".join(found) + "\n", None)
 
-    def _keep(self, operation: str, status: int, body: Any, json: Any) -> None:
+    def keep(self, operation: str, status: int, body: Any, json: Any = None) -> None:
         record = {"operation": operation, "status": status, "body": body}
         self.records.append(record | ({"request": json} if json else {}))
 
@@ -115,6 +118,7 @@ def walk(system: System, host: Host) -> Tour:
     listener = system.listen()
     listener.send(sent[0])
 
+    late = _slow_client(system.webs[0])
     new = {"id": "kvm1", "uri": host.uri}
     tour.ask("POST /api/hosts", 200, new)
     tour.ask("POST /api/hosts", 409, new)
@@ -194,6 +198,7 @@ def walk(system: System, host: Host) -> Tour:
     tour.ask("GET /api/problems/{kind}", 200, kind="vm-busy")
     tour.ask("GET /api/problems/{kind}", 404, kind="none")
     _refusals(tour, system)
+    _bounds(tour, system, late)
     _keys(tour, system, host)
     listener.wait(10, "host-removed", id="kvm1")
     sent += _sent_again(listener)
@@ -221,6 +226,37 @@ def _refusals(tour: Tour, system: System) -> None:
     with nowhere.client() as client, tour.asking(client):
         tour.ask("GET /api/hosts", 503)
     nowhere.kill()
+
+
+def _slow_client(web: Web, rest: bytes = b"") -> socket.socket:
+    """Somebody who never comes to the end of a request."""
+    url = httpx.URL(web.url)
+    client = socket.create_connection((url.host, url.port or 80), 60)
+    client.sendall(b"POST /api/hosts HTTP/1.1\r\nHost: localhost\r\n" + rest)
+    return client
+
+
+def _bounds(tour: Tour, system: System, late: socket.socket) -> None:
+    """What is refused whoever asks for it."""
+    with tour.asking(headers={"Host": "virt.example.org"}):
+        tour.ask("GET /api/hosts", 403)
+    with tour.asking(headers={"Origin": "https://elsewhere.example.org"}):
+        tour.ask("GET /api/hosts", 403)
+    with tour.asking(headers={"X-Large": "x" * 40_000}):
+        tour.ask("GET /api/hosts", 431)
+    tour.ask("GET /api/hosts", 414, query="?limit=" + "0" * 10_000)
+    with late, late.makefile("rb") as answer:
+        _, _, body = answer.read().partition(b"\r\n\r\n")
+        tour.keep("POST /api/hosts", 408, msgspec.json.decode(body))
+    busy = system.web(VIRTUMANCER_MAX_REQUESTS="1")
+    body_to_come = b"Content-Type: application/json\r\nContent-Length: 9\r\n\r\n"
+    with busy.client() as client, ExitStack() as slow:
+        while client.get("/api/docs").status_code != 503:
+            slow.enter_context(_slow_client(busy, body_to_come))
+            time.sleep(0.1)
+        with tour.asking(client):
+            tour.ask("GET /api/hosts", 503)
+    busy.kill()
 
 
 def _keys(tour: Tour, system: System, host: Host) -> None:
