@@ -89,7 +89,10 @@ class Tour:
 
     def later(self, operation: str, json: Any = None, **place: str) -> None:
         """What is answered at once, and wait for the end of the task."""
+        [worker] = self._system.of("worker")
+        worker.stop()
         task = self.ask(operation, 202, json, prefer="respond-async", **place)
+        worker.resume()
         self._system.ended(f"/api/tasks/{task['id']}", 30)
 
     def read(self, operation: str, lines: int, query: str = "") -> None:
@@ -249,7 +252,7 @@ def _bounds(tour: Tour, system: System, late: socket.socket) -> None:
         _, _, body = answer.read().partition(b"\r\n\r\n")
         tour.keep("POST /api/hosts", 408, msgspec.json.decode(body))
     busy = system.web(VIRTUMANCER_MAX_REQUESTS="1")
-    body_to_come = b"Content-Type: application/json\r\nContent-Length: 9\r\n\r\n"
+    body_to_come = b"Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
     with busy.client() as client, ExitStack() as slow:
         while client.get("/api/docs").status_code != 503:
             slow.enter_context(_slow_client(busy, body_to_come))
