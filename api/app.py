@@ -25,8 +25,8 @@ from api.host_links import HostConnect, HostDisconnect, HostSync
 from api.hosts import HostInformation, Hosts, OneHost
 from api.idempotency import ExactlyOnce
 from api.inventory import Inventory
-from api.listings import Listings
 from api.limits import Limits
+from api.listings import Listings
 from api.live import Events, Sockets
 from api.measures import Measures
 from api.news import CursorHeader, News
