@@ -15,8 +15,9 @@ from uuid_utils.compat import uuid7
 from api.contract import Answer, contract
 from api.http import body
 from api.idempotency import claim
-from api.inventory import uuid_of
+from api.inventory import unknown_host, uuid_of
 from api.outcome import Order, Outcomes, TaskId, answer, encoded, row_of
+from api.principal import MANY, Principal, principal_of
 from api.search import filters
 from common.changes import AsyncChange
 from common.db import AsyncReader, sql
@@ -35,9 +36,6 @@ from common.shapes.fleet import VmFilter
 
 MOST: Final = 10_000
 """So many VMs at a time, however few the filter leaves out."""
-
-MANY: Final = "*"
-"""Stands for the host of a task about many; no host has this id."""
 
 Request = falcon.asgi.Request
 Response = falcon.asgi.Response
@@ -90,7 +88,7 @@ class FleetActions:
                 'An empty filter fits everything; say so with {"name": "*"}.',
                 at="$.filter",
             )
-        targets = await self._targets(wanted)
+        targets = await self._targets(principal_of(req), wanted)
         if wanted.dry_run:
             resp.media = _dry_run(wanted, targets)
             return
@@ -100,16 +98,23 @@ class FleetActions:
 
         answer(resp, req, await self._outcomes.of_written(req, write))
 
-    async def _targets(self, wanted: Actions) -> list[Target]:
+    async def _targets(self, who: Principal, wanted: Actions) -> list[Target]:
         if wanted.filter is not None:
             found = await self._rows.all(
-                sql.vms.targets, Target, **filters(wanted.filter), limit=MOST + 1
+                sql.vms.targets,
+                Target,
+                **filters(wanted.filter),
+                sight=who.sight,
+                limit=MOST + 1,
             )
             if len(found) > MOST:
                 raise InvalidRequest(
                     f"The filter fits more than {MOST} VMs; narrow it.", at="$.filter"
                 )
             return found
+        for reference in wanted.vms or []:
+            if not who.sees(reference.host):
+                raise unknown_host(reference.host)
         named = [(v.host, v.name, uuid_of(v.name)) for v in wanted.vms or []]
         hosts, names, uuids = (list(c) for c in zip(*named, strict=True))
         found = await self._rows.all(
@@ -124,9 +129,9 @@ class FleetActions:
     ) -> UUID:
         parent = row_of(req, Order("actions", "fleet", MANY, params=wanted))
         await claim(change, req, parent["id"])
-        await change.run(
-            sql.tasks.add_parent, **parent, action=wanted.action, total=len(targets)
-        )
+        host_ids = sorted({target.host_id for target in targets})
+        facts = {"action": wanted.action, "host_ids": host_ids, "total": len(targets)}
+        await change.run(sql.tasks.add_parent, **parent, **facts)
         children = [Child(uuid7(), t, _refusal(t)) for t in targets]
         columns = _columns(child for child in children if not child.problem)
         begun = await change.all(

@@ -17,6 +17,7 @@ from api import docs, problems
 from api.actions import FleetActions
 from api.auth import Door, Doorkeeper, LockedDoor, OpenDoor
 from api.browsers import Browsers, cors
+from api.cursors import CursorHeader
 from api.doctor import HostDoctor
 from api.etags import ETags
 from api.handshake import Handshake
@@ -29,7 +30,7 @@ from api.limits import Limits
 from api.listings import Listings
 from api.live import Events, Sockets
 from api.measures import Measures
-from api.news import CursorHeader, News
+from api.news import News
 from api.openapi import Routes
 from api.outcome import Outcomes
 from api.relay import Relay
@@ -99,7 +100,7 @@ class Web:
             ),
             "/api/overview": FleetOverview(rows),
             "/api/tasks": Tasks(rows),
-            "/api/tasks/{task_id:segment}": OneTask(changes, outcomes),
+            "/api/tasks/{task_id:segment}": OneTask(rows, changes, outcomes),
             "/api/health": HealthCheck(rows, publisher),
             "/api/events": Events(self._relay, inventory, self._tail, limits),
             "/ws": Sockets(self._relay, inventory, self._tail, limits),
@@ -146,6 +147,7 @@ class Web:
             structlog.get_logger().warning("some clients do not go; they are dropped")
 
     async def process_shutdown(self, scope: object, event: object) -> None:
+        self._relay.stop()
         for running in self._running:
             running.remove_done_callback(_end_process)
             running.cancel()

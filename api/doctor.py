@@ -5,7 +5,9 @@ import falcon.asgi
 from api.contract import contract
 from api.http import body
 from api.outcome import Order, Outcomes, answer
+from api.principal import may_reach, principal_of
 from common import uri
+from common.denials import HostOutsideToken
 from common.errors import UriNotAllowed, VirtumancerError
 from common.shapes import CheckHost, HostCheck, Task
 from common.uri_policy import UriPolicy
@@ -26,7 +28,7 @@ class HostDoctor:
         answers={200: HostCheck},
         body=CheckHost,
         waits=True,
-        problems=(UriNotAllowed,),
+        problems=(UriNotAllowed, HostOutsideToken),
     )
     async def on_post(self, req: Request, resp: Response) -> None:
         """Tried from a worker, in this order, up to the first that fails: `dns`, `tcp`,
@@ -37,6 +39,7 @@ class HostDoctor:
         address = uri.parse(asked.uri, self._policy)
         # A lane of its own: who does not answer delays no other check.
         name = asked.id or address.host or "localhost"
+        may_reach(principal_of(req), name)
         order = Order("check", "look", name, uri=str(address))
         answer(resp, req, await self._outcomes.of_new(req, order, _impossible))
 

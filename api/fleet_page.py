@@ -6,6 +6,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from api.exposition import Page, labels
+from api.principal import Sight
 from common import samples
 from common.db import AsyncReader, sql
 from common.measurements import process_name
@@ -61,6 +62,16 @@ async def read(rows: AsyncReader) -> Fleet:
         queue=await rows.all(sql.metrics.queue, _Lane),
         hosts=await rows.all(sql.metrics.hosts, _Host),
         vms=await rows.all(sql.metrics.vms, _Vm),
+    )
+
+
+def seen(fleet: Fleet, sight: Sight) -> Fleet:
+    """What of it may be seen."""
+    return Fleet(
+        fleet.processes,
+        fleet.queue,
+        [host for host in fleet.hosts if sight(host.id)],
+        [vm for vm in fleet.vms if sight(vm.host_id)],
     )
 
 

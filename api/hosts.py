@@ -10,9 +10,11 @@ from api.idempotency import Answered, claim
 from api.inventory import Inventory, unknown_host
 from api.outcome import Order, Outcomes, TaskId, answer
 from api.pages import beyond, page, position
+from api.principal import may_reach, principal_of
 from common import bus, uri
 from common.changes import AsyncChange, AsyncChanges
 from common.db import AsyncReader, sql
+from common.denials import HostOutsideToken
 from common.errors import (
     ConnectionFailed,
     HostIdTaken,
@@ -51,6 +53,7 @@ class Hosts:
         found = await self._rows.all(
             sql.hosts.list,
             Host,
+            sight=principal_of(req).sight,
             after=position(asked.cursor, HostId),
             limit=beyond(asked.limit),
         )
@@ -61,13 +64,14 @@ class Hosts:
         answers={200: Host},
         body=AddHost,
         waits=True,
-        problems=(HostIdTaken, UriNotAllowed, ConnectionFailed),
+        problems=(HostIdTaken, UriNotAllowed, ConnectionFailed, HostOutsideToken),
     )
     async def on_post(self, req: Request, resp: Response) -> None:
         """Have a worker connect to the host; it writes the row if that succeeds."""
         new = await body(req, AddHost)
         if new.id == "check":
             raise InvalidRequest("`check` is no id: it is a path of ours.", at="$.id")
+        may_reach(principal_of(req), new.id)
         address = uri.parse(new.uri, self._policy)
 
         async def is_free(change: AsyncChange) -> None:

@@ -12,7 +12,7 @@ import structlog
 
 from api.contract import Answer, contract
 from api.http import query
-from api.inventory import Inventory
+from api.inventory import Inventory, unknown_host
 from api.limits import Limits
 from api.news import place_of
 from api.outbox import NORMAL, Outbox
@@ -123,7 +123,7 @@ class Socket:
                 await self._subscribe(address)
             case UnsubscribeVmStats(address):
                 channel = self._known.pop(address, None)
-                channel = channel or await channel_of(self._inventory, address)
+                channel = channel or await self._channel_of(address)
                 self._relay.unwatch(self._outbox, channel)
             case Subscribe(wish):
                 self._following.begin(wish)
@@ -131,13 +131,16 @@ class Socket:
                 self._following.leave(left.topics)
 
     async def _subscribe(self, address: VmAddress) -> None:
-        channel = await channel_of(self._inventory, address)
+        channel = await self._channel_of(address)
         if len(self._known) >= MOST_SUBSCRIPTIONS and address not in self._known:
             raise TooManySubscriptions(
                 f"A socket may watch {MOST_SUBSCRIPTIONS} VMs; open another one."
             )
         self._known[address] = channel
         self._relay.watch(self._outbox, channel)
+
+    async def _channel_of(self, address: VmAddress) -> str:
+        return await channel_of(self._inventory, self._outbox.principal, address)
 
     def _refuse(self, code: str, message: str, text: str | None) -> None:
         error = ErrorFrame(FrameError(code, message, _as_it_came(text)))
@@ -152,8 +155,12 @@ def _as_it_came(text: str | None) -> Any:
         return text
 
 
-async def channel_of(inventory: Inventory, address: VmAddress) -> str:
+async def channel_of(
+    inventory: Inventory, principal: Principal, address: VmAddress
+) -> str:
     """Where the stats of a VM go; they go by its name, however it was addressed."""
+    if not principal.sees(address.host_id):
+        raise unknown_host(address.host_id)
     vm = await inventory.vm(address.host_id, address.vm_name)
     return bus.stats_channel(vm.host_id, vm.name)
 
@@ -188,8 +195,8 @@ class Sockets:
         self._limits.check(principal)
         with (
             self._limits.socket(principal),
-            self._relay.listening() as outbox,
-            self._tail.following(outbox) as following,
+            self._relay.listening(principal) as outbox,
+            self._tail.following(outbox, principal.sees) as following,
         ):
             await ws.accept()
             await Socket(ws, outbox, self._relay, self._inventory, following).run()
@@ -223,27 +230,28 @@ class Events:
         asked = query(req, Streams)
         wanted = asked.vm_stats
         names = [wanted] if isinstance(wanted, str) else wanted
-        channels = [await self._channel(name) for name in names]
-        wish = subscription(asked, req.get_header("Last-Event-ID"))
         principal = principal_of(req)
+        channels = [await self._channel(principal, name) for name in names]
+        wish = subscription(asked, req.get_header("Last-Event-ID"))
         self._limits.check(principal)
         resp.cache_control = ["no-cache"]
         resp.set_header("X-Accel-Buffering", "no")
-        resp.sse = self._events(channels, wish, principal)
+        resp.sse = self._events(principal, channels, wish)
 
-    async def _channel(self, name: str) -> str:
+    async def _channel(self, principal: Principal, name: str) -> str:
         host_id, slash, vm_name = name.partition("/")
         if not slash:
             raise InvalidRequest("Write HOST/VM.", at="?vm-stats")
-        return await channel_of(self._inventory, VmAddress(host_id, vm_name))
+        address = VmAddress(host_id, vm_name)
+        return await channel_of(self._inventory, principal, address)
 
     async def _events(
-        self, channels: list[str], wish: Subscription | None, principal: Principal
+        self, principal: Principal, channels: list[str], wish: Subscription | None
     ) -> AsyncIterator[falcon.asgi.SSEvent | None]:
         with (
             self._limits.socket(principal),
-            self._relay.listening() as outbox,
-            self._tail.following(outbox) as following,
+            self._relay.listening(principal) as outbox,
+            self._tail.following(outbox, principal.sees) as following,
         ):
             if wish:
                 following.begin(wish)

@@ -15,11 +15,10 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Final, NamedTuple
 from uuid import UUID
 
-import falcon.asgi
 import msgspec
 from msgspec import Struct
 
-from api.contract import CURSOR, contract_of
+from api.principal import MANY
 from common.db import AsyncReader, sql
 from common.errors import InvalidRequest
 from common.shapes import (
@@ -76,6 +75,8 @@ class Frame(NamedTuple):
 
     topic: Topic
     host_id: str
+    about: tuple[str, ...]
+    """The hosts that one must see to be told."""
     at: Place
     """What it tells of stands here."""
     told: Place
@@ -120,12 +121,19 @@ class _Place(Struct):
     position: int
 
 
+class _Span(Struct):
+    id: UUID
+    host_ids: tuple[str, ...]
+
+
 class _Now(NamedTuple):
     """Resources as they are now, by their identity; who is missing is gone."""
 
     hosts: dict[str, Host]
     vms: dict[tuple[str, UUID], Vm]
     tasks: dict[UUID, Task]
+    spans: dict[UUID, tuple[str, ...]]
+    """The hosts of tasks that are about many."""
 
 
 ALL_TOPICS: Final[tuple[Topic, ...]] = ("hosts", "vms", "tasks")
@@ -226,7 +234,7 @@ class News:
         asked: dict[Topic, list[Mention]] = defaultdict(list)
         for mention in mentions:
             asked[mention.topic].append(mention)
-        now = _Now({}, {}, {})
+        now = _Now({}, {}, {}, {})
         if of := asked["hosts"]:
             ids = [m.host_id for m in of]
             for host in await self._rows.all(sql.news.hosts, Host, ids=ids):
@@ -243,12 +251,20 @@ class News:
             resources = [m.resource for m in of]
             for task in await self._rows.all(sql.news.tasks, Task, ids=resources):
                 now.tasks[task.id] = task
+            many = [m.resource for m in of if m.host_id == MANY]
+            if many:
+                query = sql.news.hosts_of_tasks
+                for span in await self._rows.all(query, _Span, ids=many):
+                    now.spans[span.id] = span.host_ids
         return now
 
 
 def _frames(now: _Now, mention: Mention, before: Place) -> list[Frame]:
     """A mention's frames. Only the last of several says that the mention was told."""
     told = mention.place.cursor()
+    about: tuple[str, ...] = (mention.host_id,)
+    if mention.resource is not None:
+        about = now.spans.get(mention.resource, about)
     frames: list[NewsFrame] = []
     match mention:
         case Mention("hosts", host_id):
@@ -273,33 +289,10 @@ def _frames(now: _Now, mention: Mention, before: Place) -> list[Frame]:
         Frame(
             mention.topic,
             mention.host_id,
+            about,
             mention.place,
             mention.place if frame.cursor == told else before,
             msgspec.json.encode(frame).decode(),
         )
         for frame in frames
     ]
-
-
-class CursorHeader:
-    """Says beside a list from where on to subscribe, so that nothing is missed."""
-
-    def __init__(self, news: News) -> None:
-        self._news = news
-
-    async def process_resource(
-        self,
-        req: falcon.asgi.Request,
-        resp: falcon.asgi.Response,
-        resource: object,
-        params: dict[str, object],
-    ) -> None:
-        promised = contract_of(getattr(resource, "on_get", None))
-        if (
-            req.method == "GET"
-            and promised
-            and 200 in promised.answers
-            and CURSOR in promised.answers[200].headers
-        ):
-            # Taken before the list is read, so that nothing falls in between.
-            resp.set_header(CURSOR.name, (await self._news.recent()).cursor())

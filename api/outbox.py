@@ -5,6 +5,8 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Final
 
+from api.principal import Principal
+
 MOST_FRAMES: Final = 256
 MOST_CHARACTERS: Final = 1024 * 1024
 
@@ -22,7 +24,9 @@ class Outbox:
     it reconnects and reads again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, principal: Principal) -> None:
+        self.principal = principal
+        """Whose it is: what they may not see does not come in."""
         self.channels: set[str] = set()
         """The stats channels this client listens to."""
         self.close_code: int | None = None

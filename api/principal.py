@@ -1,6 +1,7 @@
 """Whose request it is: a token's name, its role, the hosts that it may see."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
@@ -8,8 +9,12 @@ import falcon
 from msgspec import Struct
 
 from api.roles import RANKS
+from common.denials import HostOutsideToken
 from common.shapes import Role
 from common.tokens import sees, sight_of
+
+MANY: Final = "*"
+"""Stands for the host of a task about many; no host has this id."""
 
 Sight = Callable[[str], bool]
 """Whether a client may be told of the host with this id."""
@@ -32,7 +37,7 @@ class Principal(Struct, frozen=True):
     @property
     def sight(self) -> str | None:
         """The hosts as an expression for SQL; None for every host."""
-        return None if self.hosts is None else sight_of(self.hosts)
+        return None if self.hosts is None else _sight_of(self.hosts)
 
     @property
     def key(self) -> str:
@@ -40,8 +45,28 @@ class Principal(Struct, frozen=True):
         return str(self.id or self.name)
 
 
+@lru_cache(maxsize=1000)
+def _sight_of(patterns: tuple[str, ...]) -> str:
+    sight = sight_of(patterns)
+    assert sight, "a pattern that fits nothing is no token's"
+    return sight
+
+
 ANONYMOUS: Final = Principal(None, "anonymous", "admin")
 """Everybody, where no token is asked for."""
+
+
+def may_reach(principal: Principal, host_id: str) -> None:
+    """Raise HostOutsideToken where a host that they name is none of theirs.
+
+    It is said whether or not there is one, so it tells nothing.
+    """
+    if not principal.sees(host_id):
+        patterns = ", ".join(principal.hosts or ())
+        raise HostOutsideToken(
+            f"The token {principal.name} is for hosts called {patterns}, and not for"
+            f" {host_id}."
+        )
 
 
 def principal_of(req: falcon.Request) -> Principal:

@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from uuid import UUID
 from weakref import WeakValueDictionary
 
+import msgspec
 import redis.asyncio
 import structlog
 
 from api.outbox import GOING_AWAY, NORMAL, Outbox
+from api.principal import Principal
 from common import bus, metrics
 from common.db import AsyncReader, sql
 from common.errors import StoreUnavailable
@@ -24,10 +26,8 @@ PATIENCE_S = 3
 PAUSE_S = 0.5
 """Between two tries to reach Redis, or to read what to tell after an outage."""
 
-BELLS = tuple(
-    name.encode() for name in (bus.FRAMES, bus.TASKS_ENDED, bus.WAKE, bus.NEWS)
-)
-"""Whatever arrives here, something was committed."""
+BELLS = tuple(name.encode() for name in (bus.TASKS_ENDED, bus.WAKE, bus.NEWS))
+"""Whatever arrives here, or as a frame, something was committed."""
 
 Gone = (redis.RedisError, OSError)
 
@@ -63,10 +63,11 @@ class Relay:
         """Set whenever something was committed; whoever waits for it clears it."""
 
     @contextlib.contextmanager
-    def listening(self) -> Iterator[Outbox]:
-        """An outbox into which every frame for all goes, while the context lasts."""
+    def listening(self, principal: Principal) -> Iterator[Outbox]:
+        """An outbox into which every frame goes that is about a host they may see,
+        while the context lasts."""
         metrics.LISTENERS.inc()
-        outbox = Outbox()
+        outbox = Outbox(principal)
         self._outboxes.add(outbox)
         self._empty.clear()
         if self.stopping:
@@ -122,7 +123,7 @@ class Relay:
         await self._linked.wait()
 
     async def run(self) -> None:
-        """Keep the link to Redis, for ever."""
+        """Keep the link to Redis, until the process ends."""
         while True:
             try:
                 # A task each: before Python 3.13 a TaskGroup that failed leaves its
@@ -139,6 +140,7 @@ class Relay:
             self._subscriber.pubsub() as link,
             asyncio.TaskGroup() as group,
         ):
+            await link.psubscribe(bus.FRAMES)
             await link.subscribe(*BELLS)
             group.create_task(self._listen(link))
             group.create_task(self._subscribe(link))
@@ -159,22 +161,25 @@ class Relay:
                 await link.ping()
 
     def _take(self, kind: str, name: bytes, data: bytes) -> None:
-        if kind == "subscribe":
-            self._confirm(name.decode())
-        if kind != "message":
-            return
-        if name in BELLS:
-            self.bell.set()
-        if name == bus.TASKS_ENDED.encode():
-            self._resolve(UUID(data.decode()))
-        elif name == bus.FRAMES.encode():
-            self._put(self._outboxes, data.decode())
-        else:
-            self._put(self._watchers.get(name.decode(), set()), data.decode())
+        match kind:
+            case "subscribe" | "psubscribe":
+                self._confirm(name.decode())
+            case "pmessage":
+                self.bell.set()
+                self._put(self._outboxes, bus.framed_host(name), data.decode())
+            case "message" if name in BELLS:
+                self.bell.set()
+                if name == bus.TASKS_ENDED.encode():
+                    self._resolve(UUID(data.decode()))
+            case "message":
+                frame = data.decode()
+                for outbox in self._watchers.get(name.decode(), ()):
+                    outbox.put(frame)
 
-    def _put(self, outboxes: set[Outbox], frame: str) -> None:
+    def _put(self, outboxes: set[Outbox], host_id: str, frame: str) -> None:
         for outbox in outboxes:
-            outbox.put(frame)
+            if outbox.principal.sees(host_id):
+                outbox.put(frame)
 
     def _confirm(self, channel: str) -> None:
         self._confirmed.add(channel)
@@ -210,9 +215,12 @@ class Relay:
         self.bell.set()
         self._resolve_all()
         if behind := set(self._outboxes):
-            again = [bus.vms_changed(host.id) for host in await self._hosts()]
-            for _, frame in (bus.frame(HostsChanged()), *again):
-                self._put(behind, frame.decode())
+            # A host that was removed meanwhile is in no list; all look once more.
+            for outbox in behind:
+                outbox.put(msgspec.json.encode(HostsChanged()).decode())
+            for host in await self._hosts():
+                _, frame = bus.vms_changed(host.id)
+                self._put(behind, host.id, frame.decode())
                 await _let_others_send()
 
     async def _hosts(self) -> list[Host]:
@@ -220,7 +228,7 @@ class Relay:
         while True:
             try:
                 return await self._rows.all(
-                    sql.hosts.list, Host, after=None, limit=None
+                    sql.hosts.list, Host, sight=None, after=None, limit=None
                 )
             except StoreUnavailable:
                 await asyncio.sleep(PAUSE_S)

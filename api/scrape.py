@@ -10,6 +10,7 @@ from api import exposition, fleet_page
 from api.contract import Answer, contract
 from api.exposition import Page
 from api.fleet_page import Fleet
+from api.principal import Sight, principal_of
 from common import measurements
 from common.bus import AsyncBus
 from common.db import AsyncReader, within
@@ -44,11 +45,13 @@ class Metrics:
     async def on_get(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response
     ) -> None:
-        """Counters of every process, states of every host, counters of every VM."""
+        """Counters of every process, states of every host, counters of every VM; of
+        hosts and VMs, those that the token may see."""
         redis, seen = await asyncio.gather(self._bus.tell_scraped(), self._seen())
+        sight = principal_of(req).sees
         resp.content_type = exposition.CONTENT_TYPE
         # A page of many VMs must not keep others from being answered.
-        resp.text = await asyncio.to_thread(_page, seen, redis)
+        resp.text = await asyncio.to_thread(_page, seen, redis, sight)
 
     async def _seen(self) -> _Seen:
         try:
@@ -63,18 +66,18 @@ class Metrics:
         )
 
 
-def _page(seen: _Seen, redis: bool) -> str:  # noqa: FBT001
+def _page(seen: _Seen, redis: bool, sight: Sight) -> str:  # noqa: FBT001
     page = Page()
     for name, answers in (("postgres", seen.fleet is not None), ("redis", redis)):
         page.family(f"virtumancer_{name}_up", "gauge", f"1 if {name} answers the web")
         page.sample(f"virtumancer_{name}_up", "", int(answers))
-    _write_measured(page, seen.measured)
+    _write_measured(page, seen.measured, sight)
     if seen.fleet:
-        fleet_page.write(page, seen.fleet)
+        fleet_page.write(page, fleet_page.seen(seen.fleet, sight))
     return page.text()
 
 
-def _write_measured(page: Page, measured: list[Measured]) -> None:
+def _write_measured(page: Page, measured: list[Measured], sight: Sight) -> None:
     """The same family of all processes stands together, told apart by ``process``."""
     merged: dict[str, list[tuple[str, Family]]] = {}
     for process in measured:
@@ -84,5 +87,7 @@ def _write_measured(page: Page, measured: list[Measured]) -> None:
         page.family(name, parts[0][1].kind, parts[0][1].help)
         for process_name, family in parts:
             for sample in family.samples:
+                if (host_id := sample.labels.get("host")) and not sight(host_id):
+                    continue
                 where = exposition.labels({"process": process_name, **sample.labels})
                 page.sample(sample.name, where, sample.value)

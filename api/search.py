@@ -11,6 +11,7 @@ from msgspec import Struct, to_builtins
 from api.contract import contract
 from api.http import query
 from api.pages import beyond, page, position
+from api.principal import principal_of
 from common.db import AsyncReader, sql
 from common.errors import InvalidRequest
 from common.shapes import Amount, HostOverview, Overview, PartialVm, Vm
@@ -54,6 +55,7 @@ class Vms:
             Vm,
             **filters(asked),
             **_after(asked),
+            sight=principal_of(req).sight,
             by=by,
             down=asked.sort.startswith("-"),
             limit=beyond(limit),
@@ -148,7 +150,9 @@ class FleetOverview:
     async def on_get(self, req: Request, resp: Response) -> None:
         """Hosts and VMs by state, memory and virtual CPUs given out against what is
         there, over all and host by host."""
-        sums = await self._rows.all(sql.hosts.overview, _HostSums)
+        sums = await self._rows.all(
+            sql.hosts.overview, _HostSums, sight=principal_of(req).sight
+        )
         hosts = [_of_host(one) for one in sums]
         states: Counter[str] = Counter()
         for one in sums:

@@ -15,7 +15,7 @@ import structlog
 
 from api.news import Backlog, Frame, News, Place, place_of
 from api.outbox import INTERNAL_ERROR, Outbox
-from api.principal import Sight
+from api.principal import MANY, Sight
 from common.errors import StoreUnavailable
 from common.shapes import (
     Missed,
@@ -42,10 +42,6 @@ REPLAYS: Final = 2
 T = TypeVar("T")
 
 
-def everything(host_id: str) -> bool:
-    return True
-
-
 class Tail:
     """Reads what is new once for all who are up to date; ``run`` must run."""
 
@@ -59,9 +55,7 @@ class Tail:
         """What is being told now, or has been, ends here."""
 
     @contextlib.contextmanager
-    def following(
-        self, outbox: Outbox, sight: Sight = everything
-    ) -> Iterator["Following"]:
+    def following(self, outbox: Outbox, sight: Sight) -> Iterator["Following"]:
         """A client's subscription, while the context lasts."""
         following = Following(self, outbox, sight)
         try:
@@ -171,7 +165,7 @@ class Follower:
         """Put what the tail tells into the outbox, or fall behind."""
         if frame.at <= self.place:
             return
-        if self._is_for_us(frame.topic, frame.host_id):
+        if self._is_for_us(frame):
             if self._outbox.is_crowded:
                 self.fall_behind()
                 return
@@ -208,7 +202,10 @@ class Follower:
             self.place = await _patiently(self._news.newest)
             self._say("too-old")
             return None
-        seen = [m for m in backlog.mentions if self._sight(m.host_id)]
+        # Which hosts a task about many is about is known when it is looked at.
+        seen = [
+            m for m in backlog.mentions if m.host_id == MANY or self._sight(m.host_id)
+        ]
         return backlog._replace(mentions=seen)
 
     async def _tell_all(self, backlog: Backlog) -> tuple[int, bool]:
@@ -217,7 +214,7 @@ class Follower:
         try:
             async for frame in self._news.frames(self.place, backlog.mentions):
                 await self._outbox.room()
-                if self._is_for_us(frame.topic, frame.host_id):
+                if self._is_for_us(frame):
                     self._outbox.put(frame.text)
                     told += 1
                 self.place = frame.told
@@ -227,11 +224,11 @@ class Follower:
         self.place = backlog.reaches
         return told, backlog.is_all
 
-    def _is_for_us(self, topic: Topic, host_id: str) -> bool:
+    def _is_for_us(self, frame: Frame) -> bool:
         return (
-            topic in self.topics
-            and (self._hosts is None or host_id in self._hosts_set)
-            and self._sight(host_id)
+            frame.topic in self.topics
+            and (self._hosts is None or frame.host_id in self._hosts_set)
+            and all(map(self._sight, frame.about))
         )
 
     def _say(self, missed: Missed | None) -> None:

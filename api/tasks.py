@@ -3,6 +3,7 @@
 from uuid import UUID
 
 import falcon.asgi
+from msgspec import Struct
 
 from api.contract import contract
 from api.http import query
@@ -10,17 +11,31 @@ from api.idempotency import Answered, claim
 from api.inventory import uuid_of
 from api.outcome import Outcomes, TaskId, encoded
 from api.pages import beyond, page, position
+from api.principal import Principal, principal_of
 from common import bus
 from common.changes import AsyncChange, AsyncChanges
 from common.db import AsyncReader, sql
+from common.denials import RoleTooLow
 from common.errors import TaskBegun, TaskCancelled, UnknownTask, problem_of
-from common.shapes import Task
+from common.shapes import Task, TaskKind
 from common.shapes.parameters import TaskSearch, TaskWait
 
 PAGE = 100
+OF_HOSTS = ("connect", "move", "check")
 
 Request = falcon.asgi.Request
 Response = falcon.asgi.Response
+
+
+class Seen(Struct, frozen=True):
+    """A task that may be seen."""
+
+    id: UUID
+    kind: TaskKind
+
+
+def _unknown(task_id: str) -> UnknownTask:
+    return UnknownTask(f"There is no task {task_id}; GET /api/tasks lists them.")
 
 
 class Tasks:
@@ -43,6 +58,7 @@ class Tasks:
             kind=asked.kind,
             parent=asked.parent,
             before=position(asked.cursor, UUID),
+            sight=principal_of(req).sight,
             limit=beyond(limit),
         )
         resp.media = page(req, resp, found, limit, lambda task: task.id)
@@ -51,7 +67,10 @@ class Tasks:
 class OneTask:
     """One task; ``?wait=SECONDS`` answers when it ended, or after so long."""
 
-    def __init__(self, changes: AsyncChanges, outcomes: Outcomes) -> None:
+    def __init__(
+        self, rows: AsyncReader, changes: AsyncChanges, outcomes: Outcomes
+    ) -> None:
+        self._rows = rows
         self._changes = changes
         self._outcomes = outcomes
 
@@ -60,10 +79,11 @@ class OneTask:
     )
     async def on_get(self, req: Request, resp: Response, task_id: str) -> None:
         wait_s = query(req, TaskWait).wait
-        known = uuid_of(task_id)
-        task = known and await self._outcomes.of_known(known, wait_s)
+        where = {"id": uuid_of(task_id), "sight": principal_of(req).sight}
+        seen = await self._rows.one(sql.tasks.seen, Seen, **where)
+        task = seen and await self._outcomes.of_known(seen.id, wait_s)
         if not task:
-            raise UnknownTask(f"There is no task {task_id}; GET /api/tasks lists them.")
+            raise _unknown(task_id)
         resp.media = task
 
     @contract("Cancel a task", answers={200: Task}, problems=(TaskBegun,))
@@ -71,22 +91,24 @@ class OneTask:
         """Cancel what has not begun: the task, or those of its children that wait. What
         has begun goes on, for libvirt cannot be stopped half-way."""
         async with self._changes.begin() as change:
-            resp.media = task = await _cancelled(change, task_id)
+            resp.media = task = await _cancelled(change, principal_of(req), task_id)
             await claim(change, req, answer=Answered(200, task))
 
 
-async def _cancelled(change: AsyncChange, task_id: str) -> Task:
-    unknown = UnknownTask(f"There is no task {task_id}; GET /api/tasks lists them.")
-    known = uuid_of(task_id)
-    if known is None:
-        raise unknown
-    await change.all(sql.tasks.hold_parent, TaskId, id=known)
+async def _cancelled(change: AsyncChange, who: Principal, task_id: str) -> Task:
+    where = {"id": uuid_of(task_id), "sight": who.sight}
+    seen = await change.one(sql.tasks.seen, Seen, **where)
+    if seen is None:
+        raise _unknown(task_id)
+    if seen.kind in OF_HOSTS and not who.may("admin"):
+        raise RoleTooLow(f"A task that is to {seen.kind} a host is an admin's.")
+    await change.all(sql.tasks.hold_parent, TaskId, id=seen.id)
     problem = encoded(problem_of(TaskCancelled("It was cancelled before it began.")))
-    ended = await change.all(sql.tasks.cancel, TaskId, id=known, problem=problem)
+    ended = await change.all(sql.tasks.cancel, TaskId, id=seen.id, problem=problem)
     change.publish(*(bus.task_ended(end) for task in ended for end in task.ends()))
-    task = await change.one(sql.tasks.get, Task, id=known)
+    task = await change.one(sql.tasks.get, Task, id=seen.id)
     if task is None:
-        raise unknown
+        raise _unknown(task_id)
     if not ended and task.state != "cancelled":
         raise TaskBegun(f"The task is {task.state}.", task=task.id)
     return task

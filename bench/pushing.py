@@ -103,7 +103,7 @@ def samples(vms: int) -> list[bytes]:
     )
     names = [f"vm-{number:05}" for number in range(vms)]
     frames = [VmStatsUpdated(VmStatsPayload("one", name, stats)) for name in names]
-    return [bus.frame(frame)[1] for frame in frames]
+    return [bus.frame("one", frame)[1] for frame in frames]
 
 
 def fanout(rig: Rig, size: Size) -> list[Figure]:

@@ -18,8 +18,8 @@ from redis.retry import Retry
 from common.log import Outage
 from common.shapes import HostAddress, HostsChanged, ServerFrame, VmsChanged
 
-FRAMES: Final = "virtumancer:frames"
-"""Frames for every socket: ``hosts-changed`` and ``vms-changed``."""
+FRAMES: Final = "virtumancer:frames:*"
+"""A host's ``hosts-changed`` and ``vms-changed``, for every socket that may see it."""
 TASKS_ENDED: Final = "virtumancer:tasks-ended"
 """Ids of tasks that ended, for the requests that wait for them."""
 NEWS: Final = "virtumancer:news"
@@ -34,6 +34,7 @@ SCRAPED: Final = "virtumancer:scraped"
 """A key that is there while somebody scrapes /metrics."""
 QUEUE_NAMESPACE: Final = "virtumancer:queue"
 
+_FRAMES_PREFIX: Final = FRAMES.removesuffix("*")
 _STATS_PREFIX: Final = "virtumancer:stats:"
 _SCRAPED_S: Final = 180
 """A scraper that has not come for so long has gone."""
@@ -57,9 +58,19 @@ def watched(channel: bytes) -> tuple[str, str]:
     return host_id, vm_name
 
 
-def frame(message: ServerFrame) -> Published:
-    """A frame for every socket."""
-    return FRAMES, msgspec.json.encode(message)
+def frames_channel(host_id: str) -> str:
+    """Where the frames about a host go that nobody has to ask for."""
+    return _FRAMES_PREFIX + host_id
+
+
+def framed_host(channel: bytes) -> str:
+    """The host id of such a channel."""
+    return channel.decode().removeprefix(_FRAMES_PREFIX)
+
+
+def frame(host_id: str, message: ServerFrame) -> Published:
+    """A frame for every socket that may see the host."""
+    return frames_channel(host_id), msgspec.json.encode(message)
 
 
 def task_ended(task_id: UUID) -> Published:
@@ -71,11 +82,11 @@ def news() -> Published:
 
 
 def hosts_changed(host_id: str) -> list[Published]:
-    return [frame(HostsChanged()), (HOSTS, host_id.encode())]
+    return [frame(host_id, HostsChanged()), (HOSTS, host_id.encode())]
 
 
 def vms_changed(host_id: str) -> Published:
-    return frame(VmsChanged(HostAddress(host_id)))
+    return frame(host_id, VmsChanged(HostAddress(host_id)))
 
 
 def connect(url: str, timeout_s: float = 2) -> redis.Redis:

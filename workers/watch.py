@@ -135,7 +135,9 @@ class Watch:
                 retry_in_s=retry_in_s,
             )
             if told and told.changed:
-                change.publish(bus.frame(HostsChanged()), bus.vms_changed(self.host.id))
+                host_id = self.host.id
+                change.publish(bus.frame(host_id, HostsChanged()))
+                change.publish(bus.vms_changed(host_id))
 
     def _follow(self, connection: Connection) -> None:
         """Listen until the host is lost (raises HostUnreachable) or let go of."""

@@ -1,6 +1,7 @@
 -- name: list
 select * from hosts
-where :after::text is null or id > :after
+where (:after::text is null or id > :after)
+    and (:sight::text is null or id ~ :sight)
 order by id
 limit :limit::int;
 
@@ -103,6 +104,7 @@ left join (
     from vms
     group by host_db_id, state
 ) c on c.host_db_id = h.db_id
+where :sight::text is null or h.id ~ :sight
 group by h.db_id
 order by h.id;
 

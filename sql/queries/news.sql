@@ -59,6 +59,10 @@ join unnest(:host_ids::text[], :uuids::uuid[]) as asked (host_id, uuid)
 -- name: tasks
 select t.*, waits_for(t) from tasks t where id = any(:ids::uuid[]);
 
+-- name: hosts_of_tasks
+-- Which hosts a task is about that is about many.
+select id, host_ids from tasks where id = any(:ids::uuid[]) and host_ids is not null;
+
 -- name: prune
 -- Forgets the oldest, so many at a time: what is a day old, and what is too much.
 with oldest as (

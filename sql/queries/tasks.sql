@@ -13,11 +13,11 @@ returning id;
 -- name: add_parent
 insert into tasks (
     id, kind, lane, host_id, vm_uuid, vm_name, uri, params, requested_by, request_id,
-    state, started_at, progress
+    host_ids, state, started_at, progress
 )
 values (
     :id, :kind, :lane, :host_id, :vm_uuid::uuid, :vm_name::text, :uri::text,
-    :params::jsonb, :requested_by, :request_id::text, 'running', now(),
+    :params::jsonb, :requested_by, :request_id::text, :host_ids::text[], 'running', now(),
     jsonb_build_object('action', :action::text, 'total', :total::int, 'done', 0,
         'failed', 0, 'interrupted', 0, 'cancelled', 0)
 );
@@ -108,6 +108,11 @@ where host_id = :host_id and lane = 'power' and state in ('queued', 'running')
 -- name: get
 select t.*, waits_for(t) from tasks t where id = :id;
 
+-- name: seen
+-- A task, for whom it is there.
+select id, kind from tasks t
+where id = :id and (:sight::text is null or in_sight(t, :sight));
+
 -- name: list
 select t.*, waits_for(t) from tasks t
 where (:host::text is null or host_id = :host)
@@ -119,6 +124,7 @@ where (:host::text is null or host_id = :host)
         when :host::text is null and :vm::text is null then parent_id is null
         else true end
     and (:before::uuid is null or id < :before)
+    and (:sight::text is null or in_sight(t, :sight))
 order by id desc
 limit :limit::int;
 

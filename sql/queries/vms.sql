@@ -45,7 +45,8 @@ cross join lateral (
             when 'memory_bytes' then l.memory_bytes
         end as number
 ) key
-where (:host::text is null or host_id = :host)
+where (:sight::text is null or host_id ~ :sight)
+    and (:host::text is null or host_id = :host)
     and (:name::text is null or name like :name)
     and (:state::int is null or state = :state)
     and (:uuid::uuid is null or uuid = :uuid)
@@ -98,7 +99,8 @@ select host_id, name as vm_name, uuid as vm_uuid, state,
             and t.state in ('queued', 'running')
     ) as busy
 from listed_vms l
-where (:host::text is null or host_id = :host)
+where (:sight::text is null or host_id ~ :sight)
+    and (:host::text is null or host_id = :host)
     and (:name::text is null or name like :name)
     and (:state::int is null or state = :state)
     and (:uuid::uuid is null or uuid = :uuid)

@@ -61,7 +61,7 @@ def watched_vm(rows: Rows) -> str:
 
 @pytest.fixture
 async def ws(server: WebProcess, rows: Rows) -> AsyncIterator[ClientConnection]:
-    await until(lambda: rows.listeners(bus.FRAMES) == 1)
+    await until(lambda: rows.listeners(bus.NEWS) == 1)
     async with connect(server.ws_url) as ws:
         yield ws
 
@@ -70,7 +70,7 @@ async def test_changes_reach_every_socket_as_they_were_published(
     server: WebProcess, ws: ClientConnection, rows: Rows
 ) -> None:
     async with connect(server.ws_url) as other:
-        rows.publish(bus.vms_changed("kvm-1"), bus.frame(HostsChanged()))
+        rows.publish(bus.vms_changed("kvm-1"), bus.frame("kvm-1", HostsChanged()))
 
         for client in (ws, other):
             assert await client.recv() == (
@@ -106,7 +106,7 @@ async def test_stats_reach_only_who_asked_and_only_while_wanted(
     async with connect(server.ws_url) as other:
         await ws.send(subscribe())
         await until(lambda: rows.listeners(CHANNEL) == 1)
-        rows.publish((CHANNEL, SAMPLE), bus.frame(HostsChanged()))
+        rows.publish((CHANNEL, SAMPLE), bus.frame("kvm-1", HostsChanged()))
 
         assert await ws.recv() == SAMPLE.decode()
         assert (await frame(ws))["type"] == "hosts-changed"
@@ -164,7 +164,7 @@ async def test_subscribed_twice_is_sent_once(
     # An answer to this means that what was sent before has been dealt with.
     await refused(ws, "{}")
     await until(lambda: rows.listeners(CHANNEL) == 1)
-    rows.publish((CHANNEL, SAMPLE), bus.frame(HostsChanged()))
+    rows.publish((CHANNEL, SAMPLE), bus.frame("kvm-1", HostsChanged()))
 
     assert (await frame(ws))["type"] == "vm-stats-updated"
     assert (await frame(ws))["type"] == "hosts-changed"
@@ -198,7 +198,7 @@ async def test_a_bad_frame_is_refused_and_the_socket_stays(
 
     assert payload["code"] == "invalid-request"
     assert "request" in payload
-    rows.publish(bus.frame(HostsChanged()))
+    rows.publish(bus.frame("kvm-1", HostsChanged()))
     assert (await frame(ws))["type"] == "hosts-changed"
 
 
@@ -240,7 +240,7 @@ async def test_a_client_that_does_not_read_is_closed_and_others_are_not_delayed(
     async with connect(server.ws_url, sock=narrow, max_queue=1) as slow:
         text = b'{"type":"vms-changed","payload":{"hostId":"' + b"x" * 20_000 + b'"}}'
         for number in range(200):
-            rows.publish((bus.FRAMES, text))
+            rows.publish((bus.frames_channel("kvm-1"), text))
             assert len(await asyncio.wait_for(ws.recv(), 5)) == len(text), number
 
         with pytest.raises(ConnectionClosed):

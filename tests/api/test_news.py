@@ -170,7 +170,7 @@ async def test_only_what_was_asked_for_is_told(
     async with connect(server.ws_url) as other:
         rows.vm(one, "a")
         rows.vm(two, "b")
-        rows.publish(bus.news(), bus.frame(HostsChanged()))
+        rows.publish(bus.news(), bus.frame("kvm-1", HostsChanged()))
 
         # Who asks for nothing sees the contract's messages alone.
         assert (await frame(other))["type"] == "hosts-changed"
@@ -193,7 +193,7 @@ async def test_a_subscription_takes_the_place_of_another_and_ends(
     await ws.send('{"type": "unsubscribe", "payload": {}}')
     ended = await frame(ws)
     update(rows, "a", state=5)
-    rows.publish(bus.frame(HostsChanged()))
+    rows.publish(bus.frame("kvm-1", HostsChanged()))
 
     assert left == {"type": "unsubscribed", "payload": {"topics": ["vms"]}}
     assert told["type"] == "vm-updated"

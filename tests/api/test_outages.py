@@ -193,7 +193,7 @@ def test_sigterm_ends_also_with_clients_that_are_stuck(
         eventually(lambda: "/api/events" in server.log.read_text())
         large = json.dumps({"type": "vms-changed", "payload": "x" * 100_000})
         for _ in range(300):
-            rows.publish((bus.FRAMES, large.encode()))
+            rows.publish((bus.frames_channel("kvm-1"), large.encode()))
 
         code, took_s = server.terminate()
 

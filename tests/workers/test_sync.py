@@ -109,7 +109,7 @@ class World:
         )
         self.sync = Sync(self.reader, self.changes, most_vms)
         self.hypervisor = Hypervisor()
-        self._frames = bus.listen_for(self.client, bus.FRAMES)
+        self._frames = bus.listen_for(self.client, bus.frames_channel("one"))
         with self.changes.begin() as change:
             added = change.one(sql.hosts.add, dict, id="one", uri="test+unix:///x")
         assert added
@@ -322,6 +322,7 @@ def test_a_namesake_that_was_undefined_is_looked_at_too(world: World) -> None:
         kind="sync_vm",
         parent=None,
         before=None,
+        sight=None,
         limit=10,
     )
     assert len(queued) == 1
