@@ -30,7 +30,7 @@ def unsubscribe(payload: object = WATCHED) -> str:
     return json.dumps({"type": "unsubscribe-vm-stats", "payload": payload})
 
 
-async def until(condition: Callable[[], object], timeout_s: float = 5) -> None:
+async def until(condition: Callable[[], object], timeout_s: float = 20) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout_s} s"

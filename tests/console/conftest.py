@@ -23,7 +23,7 @@ __all__ = ["domains", "hosts_folder", "new_lab"]
 VMS = ("web", "db", "lost")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def behind(domains: Libvirtd) -> Iterator[Any]:
     with behind_our_back(domains) as connection:
         for name in VMS:
@@ -31,7 +31,7 @@ def behind(domains: Libvirtd) -> Iterator[Any]:
         yield connection
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def running(new_lab: NewLab, domains: Libvirtd, behind: Any) -> Iterator[System]:
     with new_lab(VIRTUMANCER_STATS_INTERVAL_S="0.3") as system:
         system.start()

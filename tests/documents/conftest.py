@@ -12,7 +12,7 @@ from tests.lab.system import System
 __all__ = ["domains", "hosts_folder", "new_lab"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def running(new_lab: NewLab, domains: Libvirtd) -> Iterator[System]:
     """A web, a worker and a monitor, and the host kvm1 with the VMs web and db."""
     with behind_our_back(domains) as behind, new_lab(VIRTUMANCER_WAIT_S="5") as system:

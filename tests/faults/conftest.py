@@ -8,6 +8,7 @@
 ``hosts``: proxies in front of it, each a host of its own: ``hosts(3)``.
 """
 
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -37,10 +38,23 @@ def hosts_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def new_lab(postgres: Postgres, redis: Redis, hosts_folder: Path) -> NewLab:
-    """``with new_lab(VARIABLE="value") as lab: …``"""
+    """``with new_lab(VARIABLE="value") as lab: …``
+
+    One at a time: they share Redis, and would hear each other's bells.
+    """
+    taken = threading.Lock()
 
     @contextmanager
     def make(**variables: str) -> Iterator[System]:
+        assert taken.acquire(blocking=False), "another lab is still open"
+        try:
+            with empty(**variables) as lab:
+                yield lab
+        finally:
+            taken.release()
+
+    @contextmanager
+    def empty(**variables: str) -> Iterator[System]:
         name = f"lab_{uuid.uuid4().hex}"
         url = postgres.create_database(name, template=TEMPLATE)
         flush(redis.url)

@@ -58,7 +58,7 @@ def aftermath(new_lab: NewLab, domains: Libvirtd, hosts_folder: Path) -> Afterma
         }
         for moment, host in hosts.items():
             lab.add_host(moment, uri(host))
-        eventually(lambda: not lab.unfinished(), 5)
+        eventually(lambda: not lab.unfinished(), 30)
 
         holds = [
             hosts["before"].hold_calls(*PRESSES),
@@ -87,7 +87,7 @@ def aftermath(new_lab: NewLab, domains: Libvirtd, hosts_folder: Path) -> Afterma
                     found.tasks[case] = task
                     found.took_s[case] = time.monotonic() - killed_s
             time.sleep(0.1)
-        eventually(lambda: not lab.unfinished(), 5)
+        eventually(lambda: not lab.unfinished(), 30)
         for moment, verb in asked:
             name = f"{moment}-{verb}"
             found.rows[moment, verb] = lab.vms(moment)[name]
@@ -185,7 +185,7 @@ def test_a_stopped_worker_does_not_press_what_was_given_to_another_meanwhile(
         lab.start()
         [host] = hosts(1)
         lab.add_host("one", uri(host))
-        eventually(lambda: not lab.unfinished(), 5)
+        eventually(lambda: not lab.unfinished(), 30)
         [stopped] = lab.of("worker")
 
         # It has looked at the VM, found it running, and is about to press.
