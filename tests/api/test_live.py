@@ -37,7 +37,7 @@ async def until(condition: Callable[[], object], timeout_s: float = 20) -> None:
         await asyncio.sleep(0.01)
 
 
-async def frame(ws: ClientConnection, timeout_s: float = 5) -> dict[str, Any]:
+async def frame(ws: ClientConnection, timeout_s: float = 20) -> dict[str, Any]:
     received = json.loads(await asyncio.wait_for(ws.recv(), timeout_s))
     assert isinstance(received, dict)
     return received
