@@ -40,7 +40,8 @@ select h.* from hosts h join leases l on l.host_db_id = h.db_id
 where l.process_id = :process_id and h.state <> 'disabled';
 
 -- name: take_free
--- Takes hosts that nobody owns, up to this monitor's fair share of all.
+-- Takes hosts that nobody owns, up to this monitor's fair share of all; a host that is
+-- just being removed or changed is left for the next time.
 insert into leases (host_db_id, process_id)
 select h.db_id, :process_id from hosts h
 where h.state <> 'disabled'
@@ -53,6 +54,7 @@ limit greatest(0, (
         select count(*) from processes where kind = 'monitor'
     ))) from hosts where state <> 'disabled'
 ) - (select count(*) from leases where process_id = :process_id))::int
+for key share of h skip locked
 on conflict do nothing
 returning host_db_id;
 

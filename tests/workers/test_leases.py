@@ -159,3 +159,17 @@ def waits(fleet: Fleet) -> bool:
         "select count(*) from pg_locks where not granted"
     ).fetchall()
     return bool(row["count"])
+
+
+def test_a_host_that_is_just_being_removed_is_not_taken(
+    fleet: Fleet, database_url: str
+) -> None:
+    add = "insert into hosts (id, uri, state) values ('one', 'test:///d', 'connecting')"
+    fleet.rows.execute(add)
+    with psycopg.connect(database_url) as other:
+        other.execute("delete from hosts")
+
+        assert fleet.leases.balance() == []
+
+        other.rollback()
+    assert [host.id for host in fleet.leases.balance()] == ["one"]
