@@ -95,20 +95,20 @@ def test_the_web_process_runs_without_libvirt_keys_and_programs(
     assert "lxml" not in loaded
 
 
-@pytest.mark.parametrize("uri", ["qemu+ssh://u:{}@host/system", "u:{}@host", "{}"])
 def test_a_secret_in_a_uri_is_neither_logged_nor_returned(
-    uri: str, alone: tuple[httpx.Client, int], tmp_path: Path
+    alone: tuple[httpx.Client, int], tmp_path: Path
 ) -> None:
     api, _ = alone
-    body = {"id": "far", "uri": uri.format("hunter2")}
-
-    answers = [
-        api.post("/api/hosts", json=body),
-        api.post("/api/hosts", json=body, headers={"Idempotency-Key": "k"}),
-        api.post("/api/hosts", content=f'{{"uri": "{body["uri"]}"'),
-        api.post("/api/hosts/check", json={"uri": body["uri"]}),
-        api.patch("/api/hosts/far", json={"uri": body["uri"]}),
-    ]
+    answers = []
+    for uri in ("qemu+ssh://u:hunter2@host/system", "u:hunter2@host", "hunter2"):
+        body = {"id": "far", "uri": uri}
+        answers += [
+            api.post("/api/hosts", json=body),
+            api.post("/api/hosts", json=body, headers={"Idempotency-Key": uri}),
+            api.post("/api/hosts", content=f'{{"uri": "{uri}"'),
+            api.post("/api/hosts/check", json={"uri": uri}),
+            api.patch("/api/hosts/far", json={"uri": uri}),
+        ]
 
     assert [answer.status_code for answer in answers if answer.is_success] == []
     assert not any("hunter2" in answer.text for answer in answers)

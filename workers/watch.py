@@ -102,7 +102,8 @@ class Watch:
                 continue
             try:
                 self._follow(connection)
-            except HostUnreachable as error:
+            except VirtumancerError as error:
+                # Most often it is lost; but a host may answer anything to anything.
                 retry_s = _FIRST_RETRY_S
                 told = self._lost(error, retry_s, "")
             finally:

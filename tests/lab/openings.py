@@ -16,7 +16,7 @@ from common.uri_policy import UriPolicy
 from workers.connections import Connections
 from workers.hypervisor.records import Timeouts
 
-AT_ONCE = 4
+AT_ONCE = 6
 
 
 def main() -> None:

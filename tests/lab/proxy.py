@@ -315,3 +315,31 @@ def _name(arguments: bytes) -> str:
     """The name in a remote_nonnull_domain, the first argument of every power verb."""
     length = int.from_bytes(arguments[:4], "big")
     return arguments[4 : 4 + length].decode()
+
+
+Lie = Callable[[int, bytes], bytes]
+"""Procedure and body of a message, and what is to be read in its place."""
+
+
+class LyingProxy(LibvirtProxy):
+    """A libvirtd that answers with a ``lie``, and hears each call as ``heard``."""
+
+    def __init__(self, target: Address, lie: Lie, heard: Lie) -> None:
+        super().__init__(target)
+        self._lie = lie
+        self._heard = heard
+
+    def _upstream(self, piece: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(_rewritten(piece, self._heard))
+
+    def _downstream(self, piece: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(_rewritten(piece, self._lie))
+
+
+def _rewritten(piece: bytes, rewrite: Lie) -> bytes:
+    _, program, version, procedure, kind, serial, status = HEADER.unpack_from(piece)
+    body = piece[HEADER.size :]
+    if program == REMOTE_PROGRAM:
+        body = rewrite(procedure, body)
+    head = (program, version, procedure, kind, serial, status)
+    return HEADER.pack(HEADER.size + len(body), *head) + body

@@ -1,6 +1,9 @@
 """A hypervisor that lies harms its own rows alone: what it says comes from outside."""
 
 import json
+import os
+import subprocess
+import sys
 import tracemalloc
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +20,9 @@ from structlog.testing import capture_logs
 from common.db import sql
 from common.errors import BrokenDomain, HostNotBelieved, UnknownVm
 from embedded.libvirtd import Libvirtd
-from tests.lab.hypervisors import behind_our_back, checked, hypervisor
+from tests.lab.hypervisors import behind_our_back, checked, define, hypervisor
+from tests.lab.proxy import STATS, LyingProxy
+from tests.lab.system import TOP
 from tests.test_domain_xml import BILLION_LAUGHS, BROKEN
 from tests.workers.test_sync import Hypervisor, World
 from workers.fleet import FleetSample, counters_of
@@ -439,6 +444,74 @@ def test_a_real_hypervisor_with_odd_domains_is_read(
     assert set(world.vms()) == {*TOLERATED[:-1], "large", "&j;", "test"}
     assert world.vms()["large"].memory_bytes == 0
     assert len(lines) == 2
+
+
+NO_TEXT = b"\xff\xfe\xfd\xfc"
+STATE = b"state.state\0" + (1).to_bytes(4)
+"""A typed parameter of remote_protocol.x: its name, padded, and that it is an int."""
+
+
+def test_a_real_hypervisor_that_lies_is_believed_in_the_rest(
+    server: Libvirtd, world: World
+) -> None:
+    with world.changes.begin() as change:
+        added = change.one(sql.hosts.add, dict, id="two", uri="test+unix:///y")
+    assert added
+    honest = Hypervisor()
+    theirs = uuid.UUID(honest.define("theirs", title="honest"))
+    world.sync.host(honest.connection, "two", added["db_id"])
+    before = rows_of(world, "two")
+
+    with behind_our_back(server) as virsh:
+        ours = uuid.UUID(define(virsh, "thief"))
+        dizzy = uuid.UUID(define(virsh, "dizzy"))
+        define(virsh, "mute")
+
+        def lie(procedure: int, body: bytes) -> bytes:
+            dizzy_at = body.find(dizzy.bytes)
+            body = body.replace(ours.bytes, theirs.bytes)
+            body = body.replace(b"mute", NO_TEXT)
+            if procedure == STATS and (at := body.find(STATE, dizzy_at)) > 0:
+                number = at + len(STATE)
+                return body[:number] + b"\x7f\xff\xff\xff" + body[number + 4 :]
+            return body
+
+        def heard(procedure: int, body: bytes) -> bytes:
+            return body.replace(theirs.bytes, ours.bytes)
+
+        with LyingProxy(server.socket, lie, heard) as proxy:
+            uri = checked(f"test+tcp://127.0.0.1:{proxy.port}/default")
+            connection = Connection.open(uri, Path("/nonexistent"))
+            with capture_logs() as lines:
+                world.sync.host(connection, "one", world.host_db_id)
+                world.sync.host(connection, "one", world.host_db_id)
+            seen = connection.fleet_stats(StatsGroup.STATE | StatsGroup.CPU)
+            connection.close()
+
+    assert set(world.vms()) == {"test", "thief"}
+    assert world.vms()["thief"].uuid == theirs
+    assert rows_of(world, "two") == before
+    assert len(lines) == 2  # mute and dizzy
+    assert "test" in {one.name for one in seen.values()}
+
+
+def test_nothing_that_a_hypervisor_says_ends_the_process(server: Libvirtd) -> None:
+    with behind_our_back(server) as virsh:
+        for number in range(3):
+            define(virsh, f"mangled-{number}")
+        ended = subprocess.run(
+            [
+                *(sys.executable, "-X", "faulthandler", "-m", "tests.lab.mangled"),
+                *(str(server.socket), "1", "30"),
+            ],
+            cwd=TOP,
+            env={"PYTHONPATH": f"{TOP}:{TOP / 'bin'}", "PATH": os.environ["PATH"]},
+            capture_output=True,
+            text=True,
+        )
+
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    assert int(ended.stdout.splitlines()[-1]) > 40
 
 
 def _domain(name: str, description: str) -> str:

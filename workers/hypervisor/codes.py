@@ -91,6 +91,13 @@ _LOST = {
 
 # Whoever answers may say anything; nobody reads more.
 _LONGEST_WORDS = 2000
+NO_TEXT = (UnicodeDecodeError, SystemError)
+"""What the binding raises over a text that is none. In a message of an error it leaves
+the exception pending, and Python makes a SystemError of that."""
+
+FAILURES = (libvirt.libvirtError, *NO_TEXT)
+"""What a call to libvirt can raise."""
+
 _TOO_LARGE = re.compile(r"Unable to (en|de)code message payload")
 
 _REFUSED_LOGIN: dict[int, type[ConnectionFailed]] = {
@@ -141,7 +148,7 @@ def translated() -> Iterator[None]:
     """What libvirt raises in this block is raised as one of our errors."""
     try:
         yield
-    except (libvirt.libvirtError, UnicodeDecodeError) as error:
+    except FAILURES as error:
         raise translate(error) from error
 
 

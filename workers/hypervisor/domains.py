@@ -17,6 +17,7 @@ from common.errors import (
     VirtumancerError,
     WrongState,
 )
+from workers.hypervisor import listed
 from workers.hypervisor.link import Link
 from workers.hypervisor.records import (
     MAX_COUNT,
@@ -85,8 +86,8 @@ class Domains:
         return listing
 
     def _uuids(self, flag: int) -> set[str]:
-        handles = self._link.call(self._link.virt.listAllDomains, flag)
-        return {handle.UUIDString() for handle in handles}
+        found: set[str] = self._link.call(listed.uuids, self._link.virt, flag)
+        return found
 
     def find(self, name: str) -> str:
         """The uuid of the domain of this name."""

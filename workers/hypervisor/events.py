@@ -9,13 +9,14 @@ import atexit
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
 import libvirt
 
 from common.errors import LibvirtRefused
-from workers.hypervisor.codes import translated
+from workers.hypervisor.codes import NO_TEXT, translated
 from workers.hypervisor.connection import Connection
 from workers.hypervisor.link import try_to
 from workers.hypervisor.records import Event
@@ -69,9 +70,10 @@ class EventLoop:
         self._beat_at = time.monotonic()
 
     def _run(self) -> None:
-        # An error ends the thread, and the pulse with it.
+        # An error ends the thread, and the pulse with it; but not one host's words.
         while not self._stopping:
-            libvirt.virEventRunDefaultImpl()
+            with suppress(*NO_TEXT):
+                libvirt.virEventRunDefaultImpl()
 
     def _stop(self) -> None:
         self._stopping = True

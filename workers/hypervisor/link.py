@@ -24,7 +24,13 @@ from common.errors import (
 )
 from common.refusals import LibvirtSilent
 from common.uri import HostUri
-from workers.hypervisor.codes import refused_login, translate, words_of
+from workers.hypervisor.codes import (
+    FAILURES,
+    NO_TEXT,
+    refused_login,
+    translate,
+    words_of,
+)
 from workers.hypervisor.records import Timeouts
 from workers.hypervisor.transport import NOWHERE, Transport
 from workers.hypervisor.watchdog import WATCHDOG, Limit
@@ -66,6 +72,12 @@ class Link:
             while True:
                 try:
                     return _open(self.uri, self._transport.socket)
+                except NO_TEXT as error:
+                    raise ConnectionFailed(
+                        f"What answers at {self.uri} does not speak in UTF-8. Is it "
+                        "libvirtd that listens there?",
+                        step="libvirt",
+                    ) from error
                 except libvirt.libvirtError as error:
                     # The far end of the socket is bound a moment before it listens.
                     early = _not_listening_yet(error) and self._transport.running
@@ -136,7 +148,7 @@ class Link:
         try:
             with self._measured(function.__name__):
                 return function(*arguments)
-        except (libvirt.libvirtError, UnicodeDecodeError) as error:
+        except FAILURES as error:
             ours = translate(error)
             if isinstance(ours, HostUnreachable):
                 self.lost = self.lost or ours
@@ -230,7 +242,7 @@ def try_to(function: Callable[..., Any], *arguments: Any) -> None:
     """Call libvirt in taking leave, when it matters no more what it answers."""
     try:
         function(*arguments)
-    except libvirt.libvirtError:
+    except FAILURES:
         return
 
 
