@@ -8,6 +8,7 @@
 ``eventually``: wait for a condition with a deadline.
 """
 
+import signal
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -21,6 +22,9 @@ from embedded.folders import scratch
 from embedded.servers import Postgres, Redis
 
 TEMPLATE = "migrated"
+
+# Whoever runs the tests in the background may ignore Ctrl-C; what we start must not.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

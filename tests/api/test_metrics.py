@@ -1,6 +1,7 @@
 """/metrics of one web process: its format, its cost, and what it says of an outage."""
 
 import json
+import statistics
 import time
 
 import httpx
@@ -28,16 +29,19 @@ def thousand_vms(rows: Rows) -> None:
 def test_a_scrape_of_a_thousand_vms_is_cheap(api: httpx.Client, rows: Rows) -> None:
     thousand_vms(rows)
 
-    lasted_s = []
+    lasted_s: dict[str, list[float]] = {"/metrics": [], "/api/vms?limit=1000": []}
     for _ in range(7):
-        began = time.monotonic()
-        answer = api.get("/metrics")
-        lasted_s.append(time.monotonic() - began)
+        for path, taken_s in lasted_s.items():
+            began = time.monotonic()
+            api.get(path).raise_for_status()
+            taken_s.append(time.monotonic() - began)
+    answer = api.get("/metrics")
 
     assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
     assert answer.text.count("\nvirtumancer_vm_state{") == 1000
     assert answer.text.count("\nvirtumancer_vm_disk_reads_total{") == 2000
-    assert sorted(lasted_s)[2] < 0.1, lasted_s
+    scrape_s, listing_s = map(statistics.median, lasted_s.values())
+    assert scrape_s < 8 * listing_s, lasted_s
 
 
 def test_names_of_vms_are_escaped(api: httpx.Client, rows: Rows) -> None:

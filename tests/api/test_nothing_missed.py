@@ -209,6 +209,7 @@ def test_a_reader_that_is_cut_at_random_knows_everything_in_the_end(
     postgres: Postgres,
 ) -> None:
     webs = [web(), web()]
+    assert all(one.port for one in webs)
     readers = [Reader(webs, seed) for seed in range(3)]
     enough = threading.Event()
 
