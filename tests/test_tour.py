@@ -241,7 +241,7 @@ def test_stats_come_at_once_and_go_on_over_a_stop(
 
     first = frame_of(socket, "vm-stats-updated")
 
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 1.9
     assert (first["hostId"], first["vmName"]) == ("demo", "demo-one")
     assert first["stats"]["state"] == RUNNING
     assert first["stats"]["memory"] == first["stats"]["max_mem"] == 64 << 10

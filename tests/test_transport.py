@@ -124,7 +124,7 @@ def test_a_call_that_hangs_is_freed_at_its_deadline(
     finally:
         server.resume()
 
-    assert SHORT_S <= lasted < SHORT_S + 0.5
+    assert SHORT_S <= lasted < SHORT_S + 3
     assert connection.broken
     with pytest.raises(HostTimeout):
         connection.list_domains()
@@ -148,7 +148,7 @@ def test_an_open_that_hangs_is_freed_at_its_deadline(
         server.resume()
 
     assert failure.value.extra["step"] == "libvirt"
-    assert limit_s <= lasted < limit_s + 0.5
+    assert limit_s <= lasted < limit_s + 3
     assert children() == before
     assert files() == []
 

@@ -196,7 +196,7 @@ def test_an_action_that_takes_long_is_202_and_ends_as_a_task(
     assert answer.headers["location"] == f"/api/tasks/{answer.json()['id']}"
     assert answer.headers["preference-applied"] == "wait=0.3"
     assert answer.json()["state"] == "queued"
-    assert 0.3 <= took_s < 1
+    assert 0.3 <= took_s < 2.5
     assert task["state"] == "done"
 
 
@@ -209,7 +209,7 @@ def test_an_action_is_answered_as_soon_as_it_is_done(
     began_s = time.monotonic()
     api.post(f"{address('a')}/action", json={"action": "start"})
 
-    assert time.monotonic() - began_s < 0.5
+    assert time.monotonic() - began_s < 2
 
 
 def test_hardware_is_looked_at_afresh(
