@@ -31,6 +31,7 @@ from common.errors import (
     problem_of,
 )
 from common.power import foresee
+from common.queue import Bell
 from common.shapes import Actions, DryRun, Foreseen, Problem, Task
 from common.shapes.fleet import VmFilter
 
@@ -153,9 +154,9 @@ class FleetActions:
         await change.run(sql.tasks.settle_parent, id=parent["id"])
         per_host = wanted.per_host or self._per_host
         ready = await change.all(
-            sql.tasks.let_children_go, TaskId, id=parent["id"], per_host=per_host
+            sql.tasks.let_children_go, Bell, id=parent["id"], per_host=per_host
         )
-        change.ring(task.id for task in ready)
+        change.ring(ready)
         return UUID(str(parent["id"]))
 
 

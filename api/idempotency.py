@@ -93,6 +93,11 @@ class ExactlyOnce:
         answer_with(resp, task)
 
 
+def has_key(req: falcon.asgi.Request) -> bool:
+    """Whether the request is to be done exactly once."""
+    return getattr(req.context, "claim", None) is not None
+
+
 async def claim(
     change: AsyncChange,
     req: falcon.asgi.Request,

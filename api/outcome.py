@@ -17,12 +17,13 @@ from uuid_utils.compat import uuid7
 
 from api.ended import UNFINISHED, answer_with
 from api.http import preferences
-from api.idempotency import claim
+from api.idempotency import claim, has_key
 from api.principal import principal_of
 from api.relay import Relay
 from common.changes import AsyncChange, AsyncChanges
 from common.db import AsyncReader, sql
 from common.errors import StoreUnavailable, VirtumancerError
+from common.queue import Bell
 from common.shapes import Task, TaskKind
 
 
@@ -76,7 +77,9 @@ class Outcomes:
     ) -> Task:
         """Ask for something that only one task at a time may do."""
         row = row_of(req, order)
-        async with self._changes.begin() as change:
+        alone = check is None and not has_key(req)
+        begin = self._changes.begin_single if alone else self._changes.begin
+        async with begin() as change:
             await claim(change, req, row["id"])
             added = await change.one(sql.tasks.add, TaskId, **row)
             if added is None:
@@ -85,7 +88,7 @@ class Outcomes:
             if check is not None:
                 await check(change)
             end = self._relay.end_of(added.id)
-            change.ring([added.id])
+            change.ring([Bell(added.id, order.host_id, order.lane)])
         return await self._awaited(added.id, end, self._patience_s(req))
 
     async def of_look(self, req: falcon.asgi.Request, order: Order) -> Task:
@@ -95,7 +98,7 @@ class Outcomes:
             assert added is not None
             await claim(change, req, added.id)
             end = self._relay.end_of(added.id)
-            change.ring([added.id])
+            change.ring([Bell(added.id, order.host_id, order.lane)])
         return await self._awaited(added.id, end, self._patience_s(req))
 
     async def of_written(

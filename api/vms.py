@@ -152,8 +152,10 @@ class VmAction:
         answer(resp, req, task)
 
 
-def _unless_changed(req: Request, seen: Vm) -> Check:
+def _unless_changed(req: Request, seen: Vm) -> Check | None:
     """Look at ``If-Match`` when nobody else may act on the VM any more."""
+    if req.get_header("If-Match") is None:
+        return None
 
     async def check(change: AsyncChange) -> None:
         where = {"host_id": seen.host_id, "vm": None, "uuid": seen.uuid}

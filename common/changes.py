@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, contextmanager
 from typing import TypeVar
-from uuid import UUID
 
 import msgspec
 import psycopg
@@ -17,7 +16,7 @@ import psycopg
 from common import tracing
 from common.bus import AsyncBus, Bus, Published
 from common.db import AsyncPool, Pool, Query, Row, all_of, sql, translated
-from common.queue import Queue
+from common.queue import Bell, Queue
 
 T = TypeVar("T")
 
@@ -27,19 +26,20 @@ class _Outbox:
 
     def __init__(self) -> None:
         self.published: list[Published] = []
-        self.rung: list[UUID] = []
+        self.rung: list[Bell] = []
 
     def publish(self, *messages: Published) -> None:
         self.published.extend(messages)
 
-    def ring(self, task_ids: Iterable[UUID]) -> None:
+    def ring(self, bells: Iterable[Bell]) -> None:
         """Tell the workers that these tasks are queued."""
-        self.rung.extend(task_ids)
+        self.rung.extend(bells)
 
     def trace(self) -> dict[str, object] | None:
         """What joins the rung tasks to the trace that is under way, if one is."""
         traceparent = self.rung and tracing.traceparent()
-        return {"ids": self.rung, "traceparent": traceparent} if traceparent else None
+        ids = [bell.id for bell in self.rung]
+        return {"ids": ids, "traceparent": traceparent} if traceparent else None
 
 
 class Change(_Outbox):
@@ -84,6 +84,25 @@ class Changes:
             yield change
             if trace := change.trace():
                 change.run(sql.metrics.trace, **trace)
+        self._tell(change)
+
+    @contextmanager
+    def begin_single(self) -> Iterator[Change]:
+        """A Change of one statement, which is a transaction by itself.
+
+        It spares the two round trips of its beginning and end.
+        """
+        if tracing.traceparent():
+            # The trace is a second statement.
+            with self.begin() as change:
+                yield change
+            return
+        with translated(), self._pool.connection() as conn:
+            change = Change(conn)
+            yield change
+        self._tell(change)
+
+    def _tell(self, change: Change) -> None:
         if change.published:
             self._bus.publish(change.published)
         if change.rung:
@@ -129,6 +148,22 @@ class AsyncChanges:
                 yield change
                 if trace := change.trace():
                     await change.run(sql.metrics.trace, **trace)
+        await self._tell(change)
+
+    @asynccontextmanager
+    async def begin_single(self) -> AsyncIterator[AsyncChange]:
+        """A Change of one statement, as in threads."""
+        if tracing.traceparent():
+            async with self.begin() as change:
+                yield change
+            return
+        with translated():
+            async with self._pool.connection() as conn:
+                change = AsyncChange(conn)
+                yield change
+        await self._tell(change)
+
+    async def _tell(self, change: AsyncChange) -> None:
         if change.published:
             await self._bus.publish(change.published)
         if change.rung:

@@ -1,17 +1,19 @@
 """The doorbell: Dramatiq on Redis, with a consumer that is woken instead of polling.
 
-A message carries a task's id and nothing else; what to do stands in the task's row.
-So a message may be lost (a monitor rings again) or doubled (the row is claimed once).
+A message names the lane of a host in which a task waits and nothing else; what to do
+stands in the task's row. So a message may be lost (a monitor rings again) or doubled
+(the row is claimed once).
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 from uuid import UUID
 
 import dramatiq
 from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
 from dramatiq.errors import ConnectionClosed
+from msgspec import Struct
 
 from common import bus
 
@@ -19,6 +21,14 @@ QUEUE: Final = "tasks"
 ACTOR: Final = "ring"
 # Dramatiq translates lost connections, but not timeouts (its issue 894).
 _PROBLEMS = (*bus.PROBLEMS, ConnectionClosed)
+
+
+class Bell(Struct, frozen=True):
+    """A task that is queued, and the lane of its host that it waits in."""
+
+    id: UUID
+    host_id: str
+    lane: str
 
 
 class WakeConsumer(_RedisConsumer):
@@ -137,18 +147,19 @@ class Queue:
     def __init__(self, broker: WakeBroker) -> None:
         self._broker = broker
 
-    def ring(self, task_ids: list[UUID]) -> None:
+    def ring(self, bells: Iterable[Bell]) -> None:
         """Tell the workers of these tasks; a bell that fails is rung by a monitor."""
         try:
-            for task_id in task_ids:
-                self._broker.enqueue(_message(task_id))
+            for bell in bells:
+                self._broker.enqueue(_message(bell))
         except _PROBLEMS as error:
             bus.outage.began(error)
         else:
             bus.outage.ended()
 
 
-def _message(task_id: UUID) -> "dramatiq.Message[None]":
+def _message(bell: Bell) -> "dramatiq.Message[None]":
+    lane = (bell.host_id, bell.lane)
     return dramatiq.Message(
-        queue_name=QUEUE, actor_name=ACTOR, args=(str(task_id),), kwargs={}, options={}
+        queue_name=QUEUE, actor_name=ACTOR, args=lane, kwargs={}, options={}
     )

@@ -7,7 +7,7 @@ written together with whoever waits being told.
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from functools import partial
 from typing import Final, TypeVar, get_args
 from uuid import UUID
 
@@ -31,13 +31,13 @@ from common.errors import (
 from common.queue import ACTOR, QUEUE, WakeBroker
 from common.shapes import EditVm, HostInfo, PowerAction, Problem, TaskKind, Vm
 from workers import measured
-from workers.claimed import Claimed, end
+from workers.claimed import ENDED, Claimed, end
 from workers.connections import ConnectionKey, Connections
 from workers.host_work import HostWork
 from workers.hypervisor.connection import Connection
 from workers.lanes import LaneKey, Lanes
 from workers.leases import Presence
-from workers.sync import Sync
+from workers.sync import Also, Sync, nothing
 
 _PAUSE_S: Final = 0.5
 _CLAIMED_S: Final = 10.0
@@ -95,19 +95,24 @@ class Work:
             "sync_vm": self.sync_vm,
         }
 
-    def power(self, task: Claimed) -> None:
+    def power(self, task: Claimed) -> object:
         """Press a button, then look at what it did."""
         connection, host_db_id = self._connection(task)
         assert task.vm_uuid
+        also: Also = nothing
         try:
             connection.power(
                 str(task.vm_uuid), task.kind, lambda: self._be_sure_of(task)
             )
+            also = partial(end, task=task)
         finally:
             # A refused action too may have found the VM otherwise than its row says.
             # It waits for an absent database: pressing again would be no cure.
             if not connection.broken:
-                self._patience.outlast(lambda: self._look(connection, task, host_db_id))
+                looked = self._patience.outlast(
+                    lambda: self._look(connection, task, host_db_id, also)
+                )
+        return ENDED if looked else None
 
     def _be_sure_of(self, task: Claimed) -> None:
         """Raise Interrupted if the task was given to another while we were silent.
@@ -121,11 +126,21 @@ class Work:
         ):
             raise Interrupted("Another worker was given this task meanwhile.")
 
-    def _look(self, connection: Connection, task: Claimed, host_db_id: int) -> None:
-        """A transient VM is gone after it was shut down; that is no failure."""
+    def _look(
+        self,
+        connection: Connection,
+        task: Claimed,
+        host_db_id: int,
+        also: Also = nothing,
+    ) -> bool:
+        """Whether the VM is there. A transient one is gone after it was shut down;
+        that is no failure."""
         assert task.vm_uuid
-        with suppress(UnknownVm):
-            self._sync.vm(connection, task.host_id, host_db_id, task.vm_uuid)
+        try:
+            self._sync.vm(connection, task.host_id, host_db_id, task.vm_uuid, also)
+        except UnknownVm:
+            return False
+        return True
 
     def edit(self, task: Claimed) -> Vm:
         """Change what is asked for, then look at the VM; its row is the result."""
@@ -164,14 +179,18 @@ class Work:
             libvirt_version=facts.libvirt_version,
         )
 
-    def sync_host(self, task: Claimed) -> None:
+    def sync_host(self, task: Claimed) -> object:
         connection, host_db_id = self._connection(task)
-        self._sync.host(connection, task.host_id, host_db_id)
+        also = partial(end, task=task)
+        self._sync.host(connection, task.host_id, host_db_id, also)
+        return ENDED
 
-    def sync_vm(self, task: Claimed) -> None:
+    def sync_vm(self, task: Claimed) -> object:
         connection, host_db_id = self._connection(task)
         assert task.vm_uuid
-        self._sync.vm(connection, task.host_id, host_db_id, task.vm_uuid)
+        also = partial(end, task=task)
+        self._sync.vm(connection, task.host_id, host_db_id, task.vm_uuid, also)
+        return ENDED
 
     def _connection(self, task: Claimed) -> tuple[Connection, int]:
         if task.host_db_id is None or task.host_uri is None:
@@ -188,33 +207,21 @@ class _Held(Struct):
     id: UUID
 
 
-class _Lane(Struct):
-    host_id: str
-    lane: str
-
-
 class Tasks:
     """Claims tasks and ends them."""
 
     def __init__(
         self,
-        reader: Reader,
         changes: Changes,
         presence: Presence,
         kinds: dict[TaskKind, Callable[[Claimed], object]],
         patience: Patience,
     ) -> None:
-        self._reader = reader
         self._changes = changes
         self._presence = presence
         self._kinds = kinds
         self._patience = patience
         self._known: set[UUID] = set()
-
-    def lane(self, task_id: UUID) -> LaneKey | None:
-        """The lane of a task that is still queued."""
-        found = self._reader.one(sql.tasks.lane, _Lane, id=task_id)
-        return LaneKey(found.host_id, found.lane) if found else None
 
     def run_next(self, key: LaneKey) -> bool:
         """Claim and do the next task of a lane; False when there is none."""
@@ -242,7 +249,7 @@ class Tasks:
             )
 
     def _claim(self, key: LaneKey) -> Claimed | None:
-        with self._changes.begin() as change:
+        with self._changes.begin_single() as change:
             task = change.one(
                 sql.tasks.claim, Claimed, process_id=self._presence.id, **key._asdict()
             )
@@ -254,7 +261,8 @@ class Tasks:
         began = time.monotonic()
         result, problem = self._outcome(task)
         measured.count(task, time.monotonic() - began, problem)
-        self._patience.outlast(lambda: self._end(task, result, problem))
+        if result is not ENDED:
+            self._patience.outlast(lambda: self._end(task, result, problem))
         structlog.get_logger().info(
             task.kind,
             host=task.host_id,
@@ -278,18 +286,15 @@ class Tasks:
             return None, problem_of(fault, task.id)
 
     def _end(self, task: Claimed, result: object, problem: Problem | None) -> None:
-        with self._changes.begin() as change:
+        with self._changes.begin_single() as change:
             end(change, task, result, problem)
 
 
-def declare(broker: WakeBroker, tasks: Tasks, lanes: Lanes) -> None:
+def declare(broker: WakeBroker, lanes: Lanes) -> None:
     """The one Dramatiq actor: it hands the bell on to the lane of the task's host."""
 
-    def ring(task_id: str) -> None:
-        # Without the database nothing can be done now; a monitor rings again.
-        with suppress(StoreUnavailable):
-            if key := tasks.lane(UUID(task_id)):
-                lanes.ring(key)
+    def ring(host_id: str, lane: str) -> None:
+        lanes.ring(LaneKey(host_id, lane))
 
     dramatiq.Actor(
         ring,

@@ -1,6 +1,6 @@
 """A task that this process holds, and how its end is written."""
 
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from msgspec import Struct
@@ -32,6 +32,10 @@ class Claimed(Struct, frozen=True):
     host_uri: str | None
     host_state: str | None
     host_error: Problem | None
+
+
+ENDED: Final = object()
+"""The result of work that has written its end together with what it did."""
 
 
 def end(

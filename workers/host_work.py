@@ -9,7 +9,7 @@ from common.changes import Change, Changes
 from common.db import sql
 from common.errors import HostIdTaken, HostRemoved
 from common.shapes import Host, HostCheck, TaskKind
-from workers.claimed import Claimed, end
+from workers.claimed import ENDED, Claimed, end
 from workers.connections import Connections
 from workers.reading import HostSeen
 from workers.sync import Sync
@@ -32,7 +32,7 @@ class HostWork:
             "check": self.check,
         }
 
-    def connect(self, task: Claimed) -> None:
+    def connect(self, task: Claimed) -> object:
         """Read a new host, and only then store it with all its VMs."""
         seen = self._read(task)
         with self._changes.begin() as change:
@@ -40,8 +40,9 @@ class HostWork:
             if added is None:
                 raise HostIdTaken(f"There is a host {task.host_id} already.")
             self._write(change, task, added.db_id, seen)
+        return ENDED
 
-    def move(self, task: Claimed) -> None:
+    def move(self, task: Claimed) -> object:
         """Read a host at its new address, and only then store that."""
         seen = self._read(task)
         with self._changes.begin() as change:
@@ -49,6 +50,7 @@ class HostWork:
             if moved is None:
                 raise HostRemoved(f"The host {task.host_id} was removed.")
             self._write(change, task, moved.db_id, seen)
+        return ENDED
 
     def check(self, task: Claimed) -> HostCheck:
         """Try the way to a host, and store nothing of it."""

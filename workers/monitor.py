@@ -19,7 +19,7 @@ from common.changes import Changes
 from common.db import open_pool, sql
 from common.errors import Interrupted, StoreUnavailable, problem_of
 from common.measurements import Publisher
-from common.queue import Queue, WakeBroker
+from common.queue import Bell, Queue, WakeBroker
 from common.settings import Settings
 from common.uri_policy import UriPolicy
 from workers.connections import Connections
@@ -42,10 +42,6 @@ _SHUTDOWN_S: Final = 6.0
 _LOOP_STANDS_S: Final = 30.0
 
 
-class _Id(Struct):
-    id: UUID
-
-
 class _Interrupted(Struct):
     id: UUID
     kind: str
@@ -64,8 +60,8 @@ class Stranded:
     def rescue(self) -> None:
         """Ring again, requeue what may be done twice, end what may not."""
         with self._changes.begin() as change:
-            rung = change.all(sql.tasks.ring_stranded, _Id, after_s=_RING_AGAIN_S)
-            change.ring(task.id for task in rung)
+            rung = change.all(sql.tasks.ring_stranded, Bell, after_s=_RING_AGAIN_S)
+            change.ring(rung)
         with self._changes.begin() as change:
             for task in change.all(
                 sql.tasks.interrupt_orphans,
@@ -82,9 +78,9 @@ class Stranded:
         with self._changes.begin() as change:
             # An equal look that is being asked for this moment goes first.
             again = change.all_if_unique(
-                sql.tasks.requeue_orphans, _Id, max_attempts=_MAX_ATTEMPTS
+                sql.tasks.requeue_orphans, Bell, max_attempts=_MAX_ATTEMPTS
             )
-            change.ring(task.id for task in again)
+            change.ring(again)
         if time.monotonic() - self._pruned_at > _PRUNE_EVERY_S:
             self._pruned_at = time.monotonic()
             with self._changes.begin() as change:

@@ -5,7 +5,7 @@ transaction writes it. An observation's number, drawn before the reading, keeps 
 older look from overwriting a younger one.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from uuid import UUID
 
 from msgspec import Struct
@@ -21,6 +21,7 @@ from common.errors import (
     UnknownVm,
     problem_of,
 )
+from common.queue import Bell
 from common.shapes import TaskKind, Vm
 from common.shapes.hardware import Disk
 from workers import belief, rows
@@ -49,6 +50,14 @@ class _Disks(Struct):
     disks: list[Disk]
 
 
+Also = Callable[[Change], object]
+"""Whatever else is to be written in one transaction with a look."""
+
+
+def nothing(change: Change) -> None:
+    """The look is all."""
+
+
 class Sync:
     """Brings the rows of VMs up to what libvirt says."""
 
@@ -59,8 +68,14 @@ class Sync:
         self._changes = changes
         self._reading = Reading(most_vms)
 
-    def host(self, connection: Connection, host_id: str, host_db_id: int) -> None:
-        """Look at every domain of a host."""
+    def host(
+        self,
+        connection: Connection,
+        host_id: str,
+        host_db_id: int,
+        also: Also = nothing,
+    ) -> None:
+        """Look at every domain of a host; ``also`` is written with what was seen."""
         known = self._reader.all(sql.vms.known, Known, host_db_id=host_db_id)
         try:
             seen = self.read_host(connection, host_db_id, known)
@@ -69,6 +84,7 @@ class Sync:
             raise
         with self._changes.begin() as change:
             self.write_host(change, host_id, host_db_id, seen)
+            also(change)
         if seen.first_look and len(seen.changed) >= _NEW_ENOUGH_TO_ANALYZE:
             with self._changes.begin() as change:
                 change.run(sql.vms.analyze)
@@ -114,9 +130,17 @@ class Sync:
             change.publish(bus.vms_changed(host_id))
 
     def vm(
-        self, connection: Connection, host_id: str, host_db_id: int, uuid: UUID
+        self,
+        connection: Connection,
+        host_id: str,
+        host_db_id: int,
+        uuid: UUID,
+        also: Also = nothing,
     ) -> None:
-        """Look at one domain; raises UnknownVm if it is gone, its row too by then."""
+        """Look at one domain; raises UnknownVm if it is gone, its row too by then.
+
+        ``also`` is written with what was seen.
+        """
         observation = self._next_observation()
         where = {"host_db_id": host_db_id, "observation": observation}
         try:
@@ -129,16 +153,27 @@ class Sync:
                     change.publish(bus.vms_changed(host_id))
             raise
         with self._changes.begin() as change:
-            if not self._is_news(change, host_db_id, observation):
-                return
-            if sighting.domain:
-                told = rows.observe(change, where, [sighting], sizes)
-            else:
-                told = rows.observe_unread(change, where, [sighting])
-            change.run(sql.vms.seen_again, uuid=uuid, **where)
-            self._look_at_namesakes(change, host_id, host_db_id, sighting.listed)
-            if told:
-                change.publish(bus.vms_changed(host_id))
+            if self._is_news(change, host_db_id, observation):
+                self._write_vm(change, host_id, where, sighting, sizes)
+            also(change)
+
+    def _write_vm(
+        self,
+        change: Change,
+        host_id: str,
+        where: dict[str, int],
+        sighting: Sighting,
+        sizes: Sizes,
+    ) -> None:
+        if sighting.domain:
+            told = rows.observe(change, where, [sighting], sizes)
+        else:
+            told = rows.observe_unread(change, where, [sighting])
+        if not told:
+            change.run(sql.vms.seen_again, uuid=sighting.listed.uuid, **where)
+            return
+        self._look_at_namesakes(change, host_id, where["host_db_id"], sighting.listed)
+        change.publish(bus.vms_changed(host_id))
 
     def row(self, host_id: str, uuid: UUID) -> Vm:
         """The VM as it was last seen; raises UnknownVm."""
@@ -207,5 +242,5 @@ def ask_look(
         request_id=None,
     )
     assert asked, "the upsert returns a row whatever happens"
-    change.ring([asked.id])
+    change.ring([Bell(asked.id, host_id, "look")])
     return asked.id

@@ -74,7 +74,7 @@ where id in (
     ) waiting
     where place <= :per_host::int
 )
-returning id;
+returning id, host_id, lane;
 
 -- name: hold_parent
 -- A child that ends locks its parent; who ends many at once takes that lock first.
@@ -106,7 +106,8 @@ where host_id = :host_id and lane = 'power' and state in ('queued', 'running')
     and vm_uuid is not distinct from :vm_uuid::uuid;
 
 -- name: get
-select t.*, waits_for(t) from tasks t where id = :id;
+select t.*, case when t.ended_at is null then waits_for(t) end as waits_for
+from tasks t where id = :id;
 
 -- name: seen
 -- A task, for whom it is there.
@@ -128,9 +129,6 @@ where (:host::text is null or host_id = :host)
 order by id desc
 limit :limit::int;
 
--- name: lane
-select host_id, lane from tasks where id = :id and state = 'queued';
-
 -- name: claim
 -- The next task of a host's lane, with the host as it is now.
 update tasks t set
@@ -143,8 +141,11 @@ where t.id = (
     for update skip locked
     limit 1
 )
-    -- Who was taken for dead claims nothing.
-    and exists (select from processes where id = :process_id for key share)
+    -- Who was taken for dead claims nothing. Asked of each task, so that a bell without
+    -- one takes no lock and has nothing to commit.
+    and exists (
+        select from processes where id = :process_id and t.state = 'queued' for key share
+    )
 returning t.*,
     extract(epoch from clock_timestamp() - t.created_at)::float8 as waited_s,
     (select h.db_id from hosts h where h.id = t.host_id) as host_db_id,
@@ -190,7 +191,7 @@ where id in (
     for update skip locked
     limit 1000
 )
-returning id;
+returning id, host_id, lane;
 
 -- name: requeue_orphans
 -- Tasks of dead workers that may be done again. Of several equal looks one goes first,
@@ -212,7 +213,7 @@ where id in (
     order by kind, host_id, vm_uuid, look, id
 )
 and state = 'running' and process_id is null
-returning id;
+returning id, host_id, lane;
 
 -- name: interrupt_orphans
 -- Tasks of dead workers that must not be done a second time.

@@ -5,13 +5,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import dramatiq
 import pytest
 from dramatiq.brokers.redis import _RedisConsumer
 
-from common.queue import ACTOR, QUEUE, Queue, WakeBroker
+from common.queue import ACTOR, QUEUE, Bell, Queue, WakeBroker
 from embedded.servers import Redis
 
 
@@ -22,15 +22,20 @@ class Heard:
         self.at: dict[str, float] = {}
         self._new = threading.Condition()
 
-    def ring(self, task_id: str) -> None:
+    def ring(self, host_id: str, _lane: str) -> None:
         with self._new:
-            self.at[task_id] = time.monotonic()
+            self.at[host_id] = time.monotonic()
             self._new.notify_all()
 
-    def wait_for(self, task_id: UUID, timeout_s: float = 10) -> float:
+    def wait_for(self, bell: Bell, timeout_s: float = 10) -> float:
         with self._new:
-            assert self._new.wait_for(lambda: str(task_id) in self.at, timeout_s)
-            return self.at[str(task_id)]
+            assert self._new.wait_for(lambda: bell.host_id in self.at, timeout_s)
+            return self.at[bell.host_id]
+
+
+def new_bell() -> Bell:
+    """Of a task on a host of its own."""
+    return Bell(uuid4(), uuid4().hex, "power")
 
 
 @contextmanager
@@ -56,13 +61,13 @@ def test_an_idle_worker_is_woken_instead_of_polling(redis_url: str) -> None:
     heard = Heard()
     queue = Queue(WakeBroker(redis_url))
     with serving(redis_url, heard):
-        queue.ring([first := uuid4()])
+        queue.ring([first := new_bell()])
         heard.wait_for(first)
         delays = []
         for _ in range(15):
             # Idle for long enough that a polling consumer would have backed off.
             time.sleep(0.15)
-            queue.ring([task := uuid4()])
+            queue.ring([task := new_bell()])
             rung = time.monotonic()
             delays.append(heard.wait_for(task) - rung)
 
@@ -72,7 +77,7 @@ def test_an_idle_worker_is_woken_instead_of_polling(redis_url: str) -> None:
 
 def test_a_thousand_bells_are_all_heard(redis_url: str) -> None:
     heard = Heard()
-    tasks = [uuid4() for _ in range(1000)]
+    tasks = [new_bell() for _ in range(1000)]
     with serving(redis_url, heard):
         Queue(WakeBroker(redis_url)).ring(tasks)
         for task in tasks:
@@ -87,13 +92,13 @@ def test_a_worker_hears_again_after_redis_was_restarted(
     heard = Heard()
     queue = Queue(WakeBroker(redis_url))
     with serving(redis_url, heard):
-        queue.ring([before := uuid4()])
+        queue.ring([before := new_bell()])
         heard.wait_for(before)
         redis.stop()
-        queue.ring([uuid4()])
+        queue.ring([new_bell()])
         redis.start()
 
-        queue.ring([after := uuid4()])
+        queue.ring([after := new_bell()])
 
         heard.wait_for(after, timeout_s=15)
 
