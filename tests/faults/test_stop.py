@@ -82,6 +82,7 @@ def test_a_worker_finishes_what_it_holds(
 
     assert (code, lasted_s < WITHIN_S) == (0, True)
     assert set(clients.statuses) == {204}
+    eventually(lambda: not lab.unfinished(), 10)
     assert {task["attempts"] for task in lab.rows("select attempts from tasks")} == {1}
 
 
