@@ -15,7 +15,7 @@ import structlog
 
 from api import docs, problems
 from api.actions import FleetActions
-from api.auth import Door, Doorkeeper, LockedDoor, OpenDoor
+from api.auth import Door, Doorkeeper, LockedDoor, OpenDoor, Rounds
 from api.browsers import Browsers, cors
 from api.cursors import CursorHeader
 from api.doctor import HostDoctor
@@ -40,6 +40,8 @@ from api.search import FleetOverview, Vms
 from api.subscriptions import Tail
 from api.tasks import OneTask, Tasks
 from api.throttle import Throttle
+from api.tickets import Tickets
+from api.tokens import OneToken, Tokens
 from api.vms import HostVms, OneVm, VmAction, VmHardwares
 from common import bus, measurements
 from common.changes import AsyncChanges
@@ -64,13 +66,15 @@ class Web:
         self._bell_threads = ThreadPoolExecutor(4, thread_name_prefix="bell")
         publisher = bus.AsyncBus(bus.connect_async(settings.redis_url))
         rows = AsyncReader(self._pool)
-        door: Door = OpenDoor()
-        if settings.virtumancer_auth == "tokens":
-            door = LockedDoor(rows, Throttle())
         queue = Queue(WakeBroker(settings.redis_url))
         changes = AsyncChanges(self._pool, publisher, queue, self._bell_threads)
         self._changes = changes
         self._relay = Relay(bus.connect_async(settings.redis_url), publisher, rows)
+        door: Door = OpenDoor()
+        self._rounds: list[Rounds] = []
+        if settings.virtumancer_auth == "tokens":
+            door = locked = LockedDoor(rows, Throttle())
+            self._rounds = [Rounds(rows, self._relay, locked)]
         news = News(rows)
         self._tail = Tail(news, self._relay.bell)
         outcomes = Outcomes(changes, rows, self._relay, settings.virtumancer_wait_s)
@@ -104,6 +108,9 @@ class Web:
             "/api/health": HealthCheck(rows, publisher),
             "/api/events": Events(self._relay, inventory, self._tail, limits),
             "/ws": Sockets(self._relay, inventory, self._tail, limits),
+            "/api/tickets": Tickets(changes),
+            "/api/tokens": Tokens(rows, changes),
+            "/api/tokens/{token:segment}": OneToken(changes),
             "/metrics": Metrics(rows, publisher),
             "/api/docs": docs.DocsPage(),
             "/api/docs/{file:segment}": docs.DocsFile(),
@@ -127,6 +134,7 @@ class Web:
         self._running = [
             asyncio.create_task(self._relay.run()),
             asyncio.create_task(self._tail.run()),
+            *(asyncio.create_task(rounds.run()) for rounds in self._rounds),
         ]
         for running in self._running:
             running.add_done_callback(_end_process)
@@ -174,7 +182,7 @@ _json: Callable[[object], Any] = msgspec.json.encode
 
 
 def _end_process(running: asyncio.Task[None]) -> None:
-    """A web process that hears nothing must not go on as if it did."""
+    """A web process that hears nothing, or lets everybody stay, must not go on."""
     why = None if running.cancelled() else running.exception()
-    structlog.get_logger().critical("the relay ended", exc_info=why)
+    structlog.get_logger().critical("a part of this process ended", exc_info=why)
     os.kill(os.getpid(), signal.SIGTERM)

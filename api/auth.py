@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from api.inventory import unknown_host
 from api.principal import ANONYMOUS, Principal
+from api.relay import Relay
 from api.roles import BY_TICKET, need_of, route_of
 from api.throttle import Throttle
 from common.db import AsyncReader, Query, sql
@@ -43,6 +44,10 @@ class _Row(Struct, frozen=True):
     hosts: tuple[str, ...] | None
     is_revoked: bool
     left_s: float | None
+
+
+class _Id(Struct, frozen=True):
+    id: UUID
 
 
 class _Known(Struct, frozen=True):
@@ -168,6 +173,33 @@ def _objection(row: _Row) -> str:
     return ""
 
 
+class Rounds:
+    """Sends those away who may no longer be in: told by Redis, or found by a look."""
+
+    def __init__(self, rows: AsyncReader, relay: Relay, door: LockedDoor) -> None:
+        self._rows = rows
+        self._relay = relay
+        self._door = door
+
+    async def run(self) -> None:
+        self._relay.on_revoked = self._dismiss
+        while True:
+            await asyncio.sleep(FRESH_S)
+            # While the database is away nobody can be sent away either.
+            with contextlib.suppress(StoreUnavailable):
+                await self._look()
+
+    async def _look(self) -> None:
+        if ids := self._relay.token_ids():
+            valid = await self._rows.all(sql.tokens.valid, _Id, ids=list(ids))
+            for token_id in ids - {one.id for one in valid}:
+                self._dismiss(token_id)
+
+    def _dismiss(self, token_id: UUID) -> None:
+        self._door.forget(token_id)
+        self._relay.dismiss(token_id)
+
+
 class Doorkeeper:
     """Middleware: no responder is called for whom its route is not meant."""
 
@@ -207,7 +239,7 @@ class Doorkeeper:
         req.context.principal = principal
         if need.role is not None and not principal.may(need.role):
             raise RoleTooLow(
-                f"The token {principal.name} is a {principal.role}'s;"
+                f"The token {principal.name} has the role {principal.role};"
                 f" {req.method} {req.path} needs the role {need.role}."
             )
         if need.everywhere and principal.hosts is not None:

@@ -166,12 +166,14 @@ def contract(
     waits: bool = False,
     conditional: bool = False,
     stored: bool = True,
+    keyed: bool = True,
 ) -> Callable[[Responder], Responder]:
     """Promise this of a responder.
 
     ``answers`` gives a shape or an Answer for each status that is no problem. What
     ``waits`` for a task knows the header Prefer, and 202. What is not ``stored`` is
     answered without the database. What is ``conditional`` knows the header If-Match.
+    A mutation that is not ``keyed`` knows no Idempotency-Key.
     """
     promised = {
         status: answer if isinstance(answer, Answer) else Answer(answer)
@@ -195,16 +197,17 @@ def contract(
 
     def promise(responder: Responder) -> Responder:
         mutates = responder.__name__ in MUTATIONS
+        keys = mutates and keyed
         tagged = not mutates and _is_json(promised.get(200))
         said = _tagged(promised) if tagged else promised
         responder.contract = Contract(  # type: ignore[attr-defined]
             summary=summary,
             details=responder.__doc__ or "",
             answers=dict(sorted(said.items())),
-            problems=problems + OF_A_KEY * mutates,
+            problems=problems + OF_A_KEY * keys,
             body=body,
             query=query,
-            takes=takes + (IDEMPOTENCY_KEY,) * mutates + (IF_NONE_MATCH,) * tagged,
+            takes=takes + (IDEMPOTENCY_KEY,) * keys + (IF_NONE_MATCH,) * tagged,
         )
         return responder
 

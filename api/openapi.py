@@ -27,6 +27,7 @@ from api.schemas import components, parameters, plain, schema_of
 from api.security import SCHEMES, refusals, security
 from api.tags import TAGS, tag_of
 from common.catalogue import Kind, kinds
+from common.denials import UnknownToken
 from common.errors import (
     UnknownHost,
     UnknownPath,
@@ -81,6 +82,7 @@ PLACES = {
     "task_id": Place(
         "The task's id.", UUID, "019a9f1e-3c52-7a41-8b0e-5d3f2c6a7b10", UnknownTask
     ),
+    "token": Place("The token's id or name.", Name, "ci", UnknownToken),
     "kind": Place("The type's last word.", Name, "vm-busy", UnknownProblem),
     "file": Place("A file of the page.", Name, "swagger-ui.css"),
 }

@@ -12,6 +12,7 @@ MOST_CHARACTERS: Final = 1024 * 1024
 
 NORMAL: Final = 1000
 GOING_AWAY: Final = 1001
+POLICY_VIOLATION: Final = 1008
 INTERNAL_ERROR: Final = 1011
 TRY_AGAIN_LATER: Final = 1013
 """Close codes (RFC 6455, 7.4 and its registry)."""

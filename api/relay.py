@@ -6,7 +6,7 @@ Redis was away, everybody is told to look again: what was missed is in Postgres.
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from uuid import UUID
 from weakref import WeakValueDictionary
 
@@ -14,7 +14,7 @@ import msgspec
 import redis.asyncio
 import structlog
 
-from api.outbox import GOING_AWAY, NORMAL, Outbox
+from api.outbox import GOING_AWAY, NORMAL, POLICY_VIOLATION, Outbox
 from api.principal import Principal
 from common import bus, metrics
 from common.db import AsyncReader, sql
@@ -59,6 +59,8 @@ class Relay:
             WeakValueDictionary()
         )
         self.stopping = False
+        self.on_revoked: Callable[[UUID], None] = self.dismiss
+        """Told of each token that was revoked."""
         self.bell = asyncio.Event()
         """Set whenever something was committed; whoever waits for it clears it."""
 
@@ -98,6 +100,16 @@ class Relay:
         if not watchers:
             self._watchers.pop(channel, None)
             self._wishes.set()
+
+    def token_ids(self) -> set[UUID]:
+        """The tokens that opened what is open."""
+        return {o.principal.id for o in self._outboxes if o.principal.id is not None}
+
+    def dismiss(self, token_id: UUID) -> None:
+        """Close what this token opened."""
+        for outbox in self._outboxes:
+            if outbox.principal.id == token_id:
+                outbox.close(POLICY_VIOLATION)
 
     def end_of(self, task_id: UUID) -> asyncio.Future[None]:
         """Resolves when the task ended, or when its row should be looked at again."""
@@ -141,7 +153,7 @@ class Relay:
             asyncio.TaskGroup() as group,
         ):
             await link.psubscribe(bus.FRAMES)
-            await link.subscribe(*BELLS)
+            await link.subscribe(*BELLS, bus.TOKENS)
             group.create_task(self._listen(link))
             group.create_task(self._subscribe(link))
             group.create_task(self._tell_to_look_again())
@@ -171,6 +183,8 @@ class Relay:
                 self.bell.set()
                 if name == bus.TASKS_ENDED.encode():
                     self._resolve(UUID(data.decode()))
+            case "message" if name == bus.TOKENS.encode():
+                self.on_revoked(UUID(data.decode()))
             case "message":
                 frame = data.decode()
                 for outbox in self._watchers.get(name.decode(), ()):

@@ -46,6 +46,9 @@ NEEDS: Final[dict[str, dict[str, Need]]] = {
     "/api/tasks/{task_id}": {"GET": VIEWER, "DELETE": OPERATOR},
     "/api/events": {"GET": VIEWER},
     "/ws": {"GET": VIEWER},
+    "/api/tickets": {"POST": VIEWER},
+    "/api/tokens": {"GET": ADMIN_OF_ALL, "POST": ADMIN_OF_ALL},
+    "/api/tokens/{token}": {"DELETE": ADMIN_OF_ALL},
     "/metrics": {"GET": VIEWER},
     # A probe has no token; what it is told without one is a single word.
     "/api/health": {"GET": PUBLIC},

@@ -24,6 +24,8 @@ TASKS_ENDED: Final = "virtumancer:tasks-ended"
 """Ids of tasks that ended, for the requests that wait for them."""
 NEWS: Final = "virtumancer:news"
 """Rung where something was committed that nothing else is published of."""
+TOKENS: Final = "virtumancer:tokens"
+"""Ids of tokens that were revoked."""
 HOSTS: Final = "virtumancer:hosts"
 """Ids of hosts that were added or removed, for the monitors."""
 STATS_WANTED: Final = "virtumancer:stats-wanted"
@@ -75,6 +77,10 @@ def frame(host_id: str, message: ServerFrame) -> Published:
 
 def task_ended(task_id: UUID) -> Published:
     return TASKS_ENDED, str(task_id).encode()
+
+
+def token_revoked(token_id: UUID) -> Published:
+    return TOKENS, str(token_id).encode()
 
 
 def news() -> Published:

@@ -69,6 +69,8 @@ FLOORS = {
             "api.live",
             "api.health",
             "api.docs",
+            "api.tickets",
+            "api.tokens",
         ),
         ("api.scrape",),
         ("api.app", "api.server"),
@@ -103,7 +105,8 @@ CONSOLE = {
     # Where it looks when nobody says: at this checkout's bin/up.
     "where.py": ("embedded",),
     # The first token is made where there is nobody yet who could ask for one.
-    "token.py": ("embedded", "common"),
+    "token.py": ("common",),
+    "store.py": ("embedded", "common"),
 }
 """What the command line may know beside the API and its shapes."""
 

@@ -10,6 +10,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
@@ -26,7 +27,7 @@ from embedded.processes import end, of_folder, send, tagged, wait_until
 from embedded.server import Server, ServerError
 from embedded.servers import Postgres, Redis
 from embedded.state import ADDRESS, default_state, take
-from embedded.welcome import Api, local_address, register_demo, things_to_try
+from embedded.welcome import DEMO, Api, local_address, register_demo, things_to_try
 
 # Marks every process of the Procfile, so that none of them outlives a crash unseen.
 MARK = "VIRTUMANCER_UP"
@@ -223,12 +224,35 @@ class Up:
         while not wait_until(api.answers, 30):
             self.say(f"{api.url}/api/health does not answer yet")
         (self.state / ADDRESS).write_text(api.url)
-        demo = self.hypervisor is not None and register_demo(
-            api, self.hypervisor.url, self.say
-        )
+        demo = self.hypervisor is not None and self._register(api, self.hypervisor.url)
         self.say(f"ready after {time.monotonic() - began:.1f} s; Ctrl-C stops it")
         with self._printing, suppress(OSError):
             print(f"\n{things_to_try(api, auth=self.auth, demo=demo)}\n", flush=True)
+
+    def _register(self, api: Api, uri: str) -> bool:
+        """Add the demo host, with a token of our own where one is needed."""
+        if self.auth == "off":
+            return register_demo(api, uri, self.say)
+        name = f"bin-up-{os.getpid()}-{time.time():.0f}"
+        reach = ("--role", "admin", "--host", DEMO, "--expires", "10m")
+        token = self._token("create", name, *reach)
+        try:
+            return register_demo(replace(api, token=token), uri, self.say)
+        finally:
+            self._token("revoke", name)
+
+    def _token(self, *words: str) -> str:
+        """What ``virtumancer token`` says at the end."""
+        outcome = subprocess.run(
+            [sys.executable, "-P", "-m", "console", "token", *words],
+            env=self.environment | {"PYTHONPATH": f"{TOP}:{TOP / 'bin'}"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        if outcome.returncode:
+            raise Refusal(f"no token could be made: {outcome.stderr.strip()}")
+        return outcome.stdout.split()[-1]
 
     def _stop(self) -> None:
         """The Procfile first, then the machines, then the servers they all use."""

@@ -17,6 +17,7 @@ class Api:
 
     host: str
     port: int
+    token: str = ""
 
     @property
     def url(self) -> str:
@@ -28,7 +29,8 @@ class Api:
         connection = HTTPConnection(self.host, self.port, timeout=40)
         try:
             sent = None if body is None else json.dumps(body)
-            connection.request(method, path, sent, JSON if sent else {})
+            shown = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+            connection.request(method, path, sent, (JSON if sent else {}) | shown)
             answer = connection.getresponse()
             text = answer.read()
         except (OSError, HTTPException):
@@ -76,13 +78,13 @@ this machine can reach it. VIRTUMANCER_AUTH=tokens bin/up asks for one."""
 LOCKED = """\
 Every request needs a token. To make one for yourself:
 
-  token=$(bin/virtumancer token create me --role admin | tail -n 1)"""
+  export VIRTUMANCER_TOKEN=$(bin/virtumancer token create me --role admin | tail -1)"""
 
 
 def things_to_try(api: Api, *, auth: str, demo: bool) -> str:
     """The URL, who gets in, and a few commands."""
     url = api.url
-    shown = '-H "Authorization: Bearer $token" ' if auth == "tokens" else ""
+    shown = '-H "Authorization: Bearer $VIRTUMANCER_TOKEN" ' if auth == "tokens" else ""
     url = f"{shown}{url}"
     post = "-X POST -H 'Content-Type: application/json'"
     if demo:

@@ -7,7 +7,13 @@ from uuid import UUID
 from msgspec import Meta, Struct
 
 Role = Literal["viewer", "operator", "admin"]
-TokenName = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
+TokenName = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z",
+        description="What it is called wherever something was done with it.",
+    ),
+]
 HostPattern = Annotated[
     str,
     Meta(
@@ -19,14 +25,34 @@ TEN_YEARS_S = 315_360_000
 
 
 class NewToken(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``hosts``: only those that one of the patterns fits; without it, all."""
+    """A token, and how far it is to reach."""
 
     name: TokenName
-    role: Role
-    hosts: Annotated[list[HostPattern], Meta(min_length=1, max_length=100)] | None = (
-        None
-    )
-    expires_in_s: Annotated[int, Meta(ge=1, le=TEN_YEARS_S)] | None = None
+    role: Annotated[
+        Role,
+        Meta(
+            description="`viewer` reads and listens, `operator` also acts on VMs,"
+            " `admin` also manages hosts and tokens."
+        ),
+    ]
+    hosts: (
+        Annotated[
+            list[HostPattern],
+            Meta(
+                min_length=1,
+                max_length=100,
+                description="Only hosts that one of these patterns fits; all without.",
+            ),
+        ]
+        | None
+    ) = None
+    expires_in_s: (
+        Annotated[
+            int,
+            Meta(ge=1, le=TEN_YEARS_S, description="Valid for so long."),
+        ]
+        | None
+    ) = None
 
 
 class Token(Struct, frozen=True, kw_only=True):

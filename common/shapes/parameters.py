@@ -165,6 +165,9 @@ class Streams(Struct, frozen=True, rename="kebab", forbid_unknown_fields=True):
         ]
         | None
     ) = None
+    ticket: (
+        Annotated[str, Meta(description="In place of a token, for browsers.")] | None
+    ) = None
 
 
 class Preferences(Struct, frozen=True):

@@ -1,16 +1,18 @@
 """Who gets in, and as far as their token reaches."""
 
 import functools
+import json
 import os
 import secrets
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from api.openapi import operations
@@ -189,3 +191,136 @@ def test_without_tokens_it_listens_on_loopback_alone(
 
     assert ended.returncode == 1
     assert "VIRTUMANCER_AUTH=tokens, or BIND=127.0.0.1" in ended.stderr
+
+
+def test_an_admin_makes_and_revokes_tokens(door: httpx.Client, admit: Admit) -> None:
+    admin = admit("admin", name="boss")
+    new = {"name": "ci", "role": "operator", "hosts": ["kvm-*"], "expires_in_s": 3600}
+
+    made = door.post("/api/tokens", json=new, headers=admin)
+
+    assert made.status_code == 200
+    assert made.headers["cache-control"] == "no-store"
+    token = made.json()
+    assert token["created_by"] == "boss"
+    assert token["hosts"] == ["kvm-*"]
+    shown = {"Authorization": f"Bearer {token['secret']}"}
+    assert door.get("/api/hosts", headers=shown).status_code == 200
+    listed = door.get("/api/tokens", headers=admin)
+    assert token["secret"] not in listed.text
+    [seen] = [one for one in listed.json() if one["name"] == "ci"]
+    assert seen["last_used_at"]
+    assert door.post("/api/tokens", json=new, headers=admin).status_code == 409
+    assert door.delete("/api/tokens/ci", headers=admin).status_code == 204
+    assert door.delete("/api/tokens/ci", headers=admin).status_code == 404
+    again = door.delete(f"/api/tokens/{token['id']}", headers=admin)
+    assert again.status_code == 204
+    assert door.post("/api/tokens", json=new, headers=admin).status_code == 200
+
+
+def test_a_secret_is_told_once(door: httpx.Client, admit: Admit, rows: Rows) -> None:
+    admin = admit("admin") | {"Idempotency-Key": "make-it-once"}
+    new = {"name": "once", "role": "viewer"}
+
+    first = door.post("/api/tokens", json=new, headers=admin).json()
+    second = door.post("/api/tokens", json=new, headers=admin).json()
+
+    assert second == first | {"secret": None}
+    kept = rows.run("select answer::text from idempotency_keys")
+    assert first["secret"] not in str(kept)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": "a b"},
+        {"name": "monitor"},
+        {"role": "root"},
+        {"hosts": []},
+        {"hosts": ["kvm 1"]},
+        {"hosts": ["[z-a]"]},
+        {"expires_in_s": 0},
+        {"secret": "mine"},
+    ],
+)
+def test_a_token_that_makes_no_sense_is_refused(
+    door: httpx.Client, admit: Admit, wrong: dict[str, Any]
+) -> None:
+    new = {"name": "n", "role": "viewer"} | wrong
+    answer = door.post("/api/tokens", json=new, headers=admit("admin"))
+    assert answer.status_code == 400
+
+
+def ticket_of(door: httpx.Client, shown: dict[str, str]) -> str:
+    answer = door.post("/api/tickets", headers=shown)
+    assert answer.status_code == 200
+    return str(answer.json()["ticket"])
+
+
+def test_a_ticket_opens_one_socket_once(
+    locked: WebProcess, door: httpx.Client, admit: Admit
+) -> None:
+    ticket = ticket_of(door, admit("viewer", hosts=["kvm-*"]))
+
+    with connect(f"{locked.ws_url}?ticket={ticket}") as socket:
+        address = {"hostId": "lab-1", "vmName": "x"}
+        socket.send(json.dumps({"type": "subscribe-vm-stats", "payload": address}))
+        assert json.loads(socket.recv(10))["payload"]["code"] == "unknown-host"
+    with pytest.raises(InvalidStatus) as refused:
+        connect(f"{locked.ws_url}?ticket={ticket}")
+
+    assert refused.value.response.status_code == 401
+    assert ticket not in locked.log.read_text()
+
+
+def test_a_ticket_opens_a_stream_and_nothing_else(
+    door: httpx.Client, admit: Admit, rows: Rows
+) -> None:
+    shown = admit("viewer")
+    ticket = ticket_of(door, shown)
+
+    assert door.get(f"/api/hosts?ticket={ticket}").status_code == 401
+    with door.stream("GET", f"/api/events?ticket={ticket}") as stream:
+        assert stream.status_code == 200
+    late = ticket_of(door, shown)
+    rows.run("update tickets set expires_at = now()")
+    assert door.get(f"/api/events?ticket={late}").status_code == 401
+
+
+@pytest.mark.parametrize("how", ["told", "found"])
+def test_a_revoked_token_is_sent_away_within_five_seconds(
+    locked: WebProcess, door: httpx.Client, admit: Admit, rows: Rows, how: str
+) -> None:
+    shown, other = admit("viewer", name="leaver"), admit("viewer")
+    ticket = ticket_of(door, shown)
+    with (
+        connect(locked.ws_url, additional_headers=shown) as by_token,
+        connect(f"{locked.ws_url}?ticket={ticket}") as by_ticket,
+        connect(locked.ws_url, additional_headers=other) as neighbour,
+        door.stream("GET", "/api/events", headers=shown) as stream,
+    ):
+        began_s = time.monotonic()
+        if how == "told":
+            answer = door.delete("/api/tokens/leaver", headers=admit("admin"))
+            assert answer.status_code == 204
+        else:
+            rows.run(sql.tokens.revoke, id=None, name="leaver")
+
+        for socket in (by_token, by_ticket):
+            with pytest.raises(ConnectionClosed) as closed:
+                socket.recv(20)
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1008
+        assert all(line.startswith(":") or not line for line in stream.iter_lines())
+        assert time.monotonic() - began_s < 5
+        neighbour.send("{}")
+        assert "invalid-request" in neighbour.recv(10)
+
+
+def test_an_expired_token_is_sent_away(locked: WebProcess, admit: Admit) -> None:
+    shown = admit("viewer", expires_in_s=1)
+    with connect(locked.ws_url, additional_headers=shown) as socket:
+        with pytest.raises(ConnectionClosed) as closed:
+            socket.recv(20)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1008

@@ -200,6 +200,7 @@ def walk(system: System, host: Host) -> Tour:
     tour.ask("GET /api/problems", 200)
     tour.ask("GET /api/problems/{kind}", 200, kind="vm-busy")
     tour.ask("GET /api/problems/{kind}", 404, kind="none")
+    _tokens(tour)
     _refusals(tour, system)
     _bounds(tour, system, late)
     _keys(tour, system, host)
@@ -207,6 +208,17 @@ def walk(system: System, host: Host) -> Tour:
     sent += _sent_again(listener)
     tour.listen(listener, sent)
     return tour
+
+
+def _tokens(tour: Tour) -> None:
+    """Who is let in."""
+    new = {"name": "ci", "role": "operator", "hosts": ["kvm*"], "expires_in_s": 7776000}
+    tour.ask("POST /api/tokens", 200, new)
+    tour.ask("POST /api/tokens", 409, new)
+    tour.ask("GET /api/tokens", 200)
+    tour.ask("POST /api/tickets", 200)
+    tour.ask("DELETE /api/tokens/{token}", 204, token="ci")
+    tour.ask("DELETE /api/tokens/{token}", 404, token="ci")
 
 
 def _refusals(tour: Tour, system: System) -> None:
@@ -218,6 +230,9 @@ def _refusals(tour: Tour, system: System) -> None:
             tour.ask("GET /api/hosts", 401)
         with tour.asking(client, headers=admit(url, "viewer", "monitoring")):
             tour.ask("DELETE /api/hosts/{host_id}", 403, host_id="kvm1")
+        limited = admit(url, "admin", "site-north", hosts=["north-*"])
+        with tour.asking(client, headers=limited):
+            tour.ask("GET /api/tokens", 403)
         wrong = {"Authorization": "Bearer vm_wrong"}
         with tour.asking(client, headers=wrong):
             tour.ask("GET /api/hosts", 401)
