@@ -11,7 +11,11 @@ from typing import ClassVar, Final
 
 import msgspec
 import uvicorn
+from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import (
+    WebSocketsSansIOProtocol,
+)
 
 from common.errors import InvalidRequest, VirtumancerError, problem_of
 from common.limits import HeadersTooLarge, RequestTooSlow, TooBusy, UriTooLong
@@ -172,6 +176,15 @@ class Protocol(HttpToolsProtocol):
         return not (self._in_head or self.cycle.response_started)
 
 
+class SocketProtocol(WebSocketsSansIOProtocol):
+    """Takes a handshake that was refused for what it is, and not for a fault."""
+
+    async def send(self, message: ASGISendEvent) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body":
+            self.handshake_complete = True
+
+
 def allow_files() -> int:
     """Raise this process's limit of open files as far as it may; the new limit."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -205,7 +218,7 @@ def serve(
         app,
         loop="uvloop",
         http=Protocol,
-        ws="websockets-sansio",
+        ws=SocketProtocol,
         ws_max_size=FRAME_BYTES,
         ws_ping_interval=20,
         ws_ping_timeout=20,

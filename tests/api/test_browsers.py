@@ -33,9 +33,13 @@ def test_loopback_has_these_names(server: WebProcess, host: str) -> None:
 
 
 def test_a_rebound_name_opens_no_socket(server: WebProcess) -> None:
+    said = len(server.log.read_text())
     with pytest.raises(InvalidStatus) as refusal:
         connect(server.ws_url, additional_headers={"Host": "evil.example"})
     assert refusal.value.response.status_code == 403
+    # The log tells of it in the order of the requests, and of no fault.
+    httpx.get(f"{server.url}/api/hosts").raise_for_status()
+    assert '"level": "error"' not in server.log.read_text()[said:]
 
 
 @pytest.mark.parametrize(
