@@ -46,7 +46,10 @@ def main() -> None:
         for topic, message in enumerate(messages):
             broadcast(topics.get(topic, ()), message)
 
-    serve(ports[0], tell=tell)
+    def subscribed() -> int:
+        return sum(len(clients) for clients in list(topics.values()))
+
+    serve(ports[0], tell=tell, subscribed=subscribed)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,4 @@
-"""Clients of a WebSocket, thousands in one process, that only note when bytes came.
-
-Frames are taken apart after everything has come, so that this process is cheap.
-"""
+"""Clients of a WebSocket, thousands in one process, that note when each frame came."""
 
 import asyncio
 import base64
@@ -10,11 +7,17 @@ import os
 import threading
 import time
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import uvloop
 
 from bench.scripts import serve
+
+TEXT = 0x81
+PING = 0x89
+PONG = 0x8A
+LONGER = 126
+"""Opcodes with the bit of a whole frame, and the size that says two bytes follow."""
 
 loop = uvloop.new_event_loop()
 
@@ -26,8 +29,9 @@ class Client(asyncio.Protocol):
         self._path = path
         self._asks = asks
         self._crowd = crowd
-        self._head: bytearray | None = bytearray()
-        self.pieces: list[tuple[float, bytes]] = []
+        self._shaken = False
+        self._rest = b""
+        self.frames: list[tuple[float, bytes]] = []
         self.inside = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -41,16 +45,37 @@ class Client(asyncio.Protocol):
         )
 
     def data_received(self, data: bytes) -> None:
-        if self._head is None:
-            self.pieces.append((time.monotonic(), data))
-            self._crowd.came(len(data))
-            return
-        self._head += data
-        if b"\r\n\r\n" in self._head:
-            assert self._head.startswith(b"HTTP/1.1 101"), bytes(self._head)
-            self._head = None
-            self.transport.writelines([_masked(text) for text in self._asks])
+        at = time.monotonic()
+        stream = self._rest + data
+        if not self._shaken:
+            head, end, stream = stream.partition(b"\r\n\r\n")
+            if not end:
+                self._rest = head
+                return
+            assert head.startswith(b"HTTP/1.1 101"), head
+            self._shaken = True
+            self.transport.writelines(
+                [_masked(TEXT, text.encode()) for text in self._asks]
+            )
             self.inside.set()
+        self._rest = self._take(stream, at)
+
+    def _take(self, stream: bytes, at: float) -> bytes:
+        """Take whole frames from the beginning; what is left."""
+        before, here, length = len(self.frames), 0, len(stream)
+        while length - here >= 4:
+            opcode, size, begin = stream[here], stream[here + 1], here + 2
+            if size == LONGER:
+                size, begin = int.from_bytes(stream[begin : begin + 2], "big"), here + 4
+            if begin + size > length:
+                break
+            here = begin + size
+            if opcode == PING:
+                self.transport.write(_masked(PONG, stream[begin:here]))
+            else:
+                self.frames.append((at, stream[begin:here]))
+        self._crowd.came(len(self.frames) - before)
+        return stream[here:]
 
 
 class Crowd:
@@ -75,6 +100,10 @@ class Crowd:
         asyncio.run_coroutine_threadsafe(connect(), loop).result(120)
         return len(self._clients)
 
+    def heard(self) -> int:
+        """How many clients have been sent anything yet."""
+        return sum(bool(client.frames) for client in self._clients)
+
     def came(self, count: int) -> None:
         with self._changed:
             self._missing -= count
@@ -82,84 +111,43 @@ class Crowd:
                 self._changed.notify_all()
 
     def expect(self, count: int) -> int:
-        """So many bytes are about to come."""
+        """So many frames are about to come."""
         for client in self._clients:
-            client.pieces.clear()
+            client.frames.clear()
         with self._changed:
             self._missing = count
         return count
 
     def wait(self, timeout_s: float) -> dict[str, float]:
-        """When the last client had each message: by a mark of the message's own."""
+        """When the last client had the frames about each VM, by its name."""
         with self._changed:
             assert self._changed.wait_for(lambda: self._missing <= 0, timeout_s), (
-                f"{self._missing} bytes did not come"
+                f"{self._missing} frames did not come"
             )
         last: dict[str, float] = {}
         for client in self._clients:
-            for at, mark in _marks(client.pieces):
-                last[mark] = max(at, last.get(mark, 0.0))
+            for at, frame in client.frames:
+                name = json.loads(frame)["payload"]["vmName"]
+                last[name] = max(at, last.get(name, 0.0))
         return last
-
-    def leave(self) -> int:
-        """Hang up."""
-        clients, self._clients = self._clients, []
-
-        async def close() -> None:
-            for client in clients:
-                client.transport.abort()
-            await asyncio.sleep(0.1)
-
-        asyncio.run_coroutine_threadsafe(close(), loop).result(30)
-        return len(clients)
 
 
 def _same(client: Client) -> Client:
     return client
 
 
-def _masked(text: str) -> bytes:
-    """A client's frame; a mask of zeros leaves the text as it is."""
-    content = text.encode()
+def _masked(opcode: int, content: bytes) -> bytes:
+    """A client's frame; a mask of zeros leaves its content as it is."""
     size = len(content)
-    head = (
-        bytes([0x81, 0x80 | size])
-        if size < 126
-        else (bytes([0x81, 0xFE]) + size.to_bytes(2, "big"))
-    )
+    short = bytes([opcode, 0x80 | size]) if size < LONGER else b""
+    head = short or bytes([opcode, 0x80 | LONGER]) + size.to_bytes(2, "big")
     return head + bytes(4) + content
-
-
-def _marks(pieces: list[tuple[float, bytes]]) -> list[tuple[float, str]]:
-    """When each frame was complete, and its "vmName"."""
-    found = []
-    stream = bytearray()
-    for at, piece in pieces:
-        stream += piece
-        while (frame := _frame(stream)) is not None:
-            payload: Any = json.loads(frame)["payload"]
-            found.append((at, payload["vmName"]))
-    return found
-
-
-def _frame(stream: bytearray) -> bytes | None:
-    """Take one whole frame from the beginning."""
-    if len(stream) < 4:
-        return None
-    size, begin = stream[1], 2
-    if size == 126:
-        size, begin = int.from_bytes(stream[2:4], "big"), 4
-    if len(stream) < begin + size:
-        return None
-    content = bytes(stream[begin : begin + size])
-    del stream[: begin + size]
-    return content
 
 
 def main() -> None:
     crowd = Crowd()
     threading.Thread(target=loop.run_forever, daemon=True).start()
-    serve(enter=crowd.enter, expect=crowd.expect, wait=crowd.wait, leave=crowd.leave)
+    serve(enter=crowd.enter, heard=crowd.heard, expect=crowd.expect, wait=crowd.wait)
 
 
 if __name__ == "__main__":
