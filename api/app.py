@@ -29,6 +29,7 @@ from api.inventory import Inventory
 from api.limits import Limits
 from api.listings import Listings
 from api.live import Events, Sockets
+from api.long_lived import set_aside
 from api.measures import Measures
 from api.news import News
 from api.openapi import Routes
@@ -138,9 +139,10 @@ class Web:
         ]
         for running in self._running:
             running.add_done_callback(_end_process)
-        self._measuring = asyncio.create_task(
-            measurements.publish(self._changes, "web")
-        )
+        self._beside = [
+            asyncio.create_task(measurements.publish(self._changes, "web")),
+            asyncio.create_task(set_aside(lambda: self._relay.left)),
+        ]
         # A client that comes before Redis is heard would be told of it as an outage.
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._relay.linked(), LINK_S)
@@ -159,7 +161,8 @@ class Web:
         for running in self._running:
             running.remove_done_callback(_end_process)
             running.cancel()
-        self._measuring.cancel()
+        for beside in self._beside:
+            beside.cancel()
         self._bell_threads.shutdown(wait=False)
         await self._pool.close(timeout=1)
 

@@ -11,6 +11,7 @@ import msgspec
 import structlog
 
 from api.contract import Answer, contract
+from api.framed import writer_of
 from api.http import query
 from api.inventory import Inventory, unknown_host
 from api.limits import Limits
@@ -199,6 +200,7 @@ class Sockets:
             self._tail.following(outbox, principal.sees) as following,
         ):
             await ws.accept()
+            outbox.write = writer_of(req.scope)
             await Socket(ws, outbox, self._relay, self._inventory, following).run()
         seconds = time.monotonic() - req.context.began_s
         code = outbox.close_code

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Final
 
+from api.framed import Framed, Write
 from api.principal import Principal
 
 MOST_FRAMES: Final = 256
@@ -31,13 +32,42 @@ class Outbox:
         self.channels: set[str] = set()
         """The stats channels this client listens to."""
         self.close_code: int | None = None
+        self.write: Write | None = None
+        """How to reach the client while nothing is in the way."""
+        self._at_once: list[Framed] = []
+        self._idle = False
+        """Whoever takes frames has sent the last one and waits for the next."""
         self._frames: deque[str] = deque()
         self._characters = 0
         self._ready = asyncio.Event()
         self._taken = asyncio.Event()
         self._closed = asyncio.Event()
 
+    def put_shared(self, frame: Framed) -> None:
+        """Put a frame that many get; a client that keeps up is written to at once."""
+        if self.write is None or not self._idle or self._frames:
+            self.put(frame.text)
+            return
+        if not self._at_once:
+            # What comes in the same moment goes out together.
+            asyncio.get_running_loop().call_soon(self._write_at_once)
+        self._at_once.append(frame)
+
+    def _write_at_once(self) -> None:
+        frames, self._at_once = self._at_once, []
+        if not frames or self.close_code is not None:
+            return
+        if self.write is None or not self.write(frames):
+            for frame in frames:
+                self.put(frame.text)
+
     def put(self, frame: str) -> None:
+        before, self._at_once = self._at_once, []
+        for earlier in before:
+            self._append(earlier.text)
+        self._append(frame)
+
+    def _append(self, frame: str) -> None:
         if self.close_code is not None:
             return
         self._frames.append(frame)
@@ -83,7 +113,9 @@ class Outbox:
             if self.close_code is not None:
                 return None
             self._ready.clear()
+            self._idle = True
             await self._ready.wait()
+            self._idle = False
         frame = self._frames.popleft()
         self._characters -= len(frame)
         self._taken.set()

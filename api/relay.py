@@ -6,6 +6,7 @@ Redis was away, everybody is told to look again: what was missed is in Postgres.
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator
 from uuid import UUID
 from weakref import WeakValueDictionary
@@ -14,6 +15,7 @@ import msgspec
 import redis.asyncio
 import structlog
 
+from api.framed import Framed
 from api.outbox import GOING_AWAY, NORMAL, POLICY_VIOLATION, Outbox
 from api.principal import Principal
 from common import bus, metrics
@@ -25,6 +27,9 @@ PATIENCE_S = 3
 """Redis is asked for a sign of life after so long, and given up after twice that."""
 PAUSE_S = 0.5
 """Between two tries to reach Redis, or to read what to tell after an outage."""
+
+AT_ONCE = 32
+"""So many frames are taken in a row: what they say to one socket is one write."""
 
 BELLS = tuple(name.encode() for name in (bus.TASKS_ENDED, bus.WAKE, bus.NEWS))
 """Whatever arrives here, or as a frame, something was committed."""
@@ -58,6 +63,8 @@ class Relay:
         self._ends: WeakValueDictionary[UUID, asyncio.Future[None]] = (
             WeakValueDictionary()
         )
+        self.left = 0
+        """How many sockets and streams have gone."""
         self.stopping = False
         self.on_revoked: Callable[[UUID], None] = self.dismiss
         """Told of each token that was revoked."""
@@ -80,6 +87,7 @@ class Relay:
             metrics.LISTENERS.dec()
             metrics.LISTENERS_CLOSED.labels(outbox.close_code or NORMAL).inc()
             self._outboxes.discard(outbox)
+            self.left += 1
             for channel in list(outbox.channels):
                 self.unwatch(outbox, channel)
             if not self._outboxes:
@@ -160,12 +168,13 @@ class Relay:
 
     async def _listen(self, link: redis.asyncio.client.PubSub) -> None:
         asked = False
-        while True:
+        for number in itertools.count():
             message = await link.get_message(timeout=PATIENCE_S)
             if message is not None:
                 asked = False
                 self._take(message["type"], message["channel"], message["data"])
-                await _let_others_send()
+                if number % AT_ONCE == 0:
+                    await _let_others_send()
             elif asked:
                 raise redis.TimeoutError(f"silent for {2 * PATIENCE_S} s")
             else:
@@ -178,7 +187,7 @@ class Relay:
                 self._confirm(name.decode())
             case "pmessage":
                 self.bell.set()
-                self._put(self._outboxes, bus.framed_host(name), data.decode())
+                self._put(self._outboxes, bus.framed_host(name), Framed(data))
             case "message" if name in BELLS:
                 self.bell.set()
                 if name == bus.TASKS_ENDED.encode():
@@ -186,14 +195,14 @@ class Relay:
             case "message" if name == bus.TOKENS.encode():
                 self.on_revoked(UUID(data.decode()))
             case "message":
-                frame = data.decode()
+                frame = Framed(data)
                 for outbox in self._watchers.get(name.decode(), ()):
-                    outbox.put(frame)
+                    outbox.put_shared(frame)
 
-    def _put(self, outboxes: set[Outbox], host_id: str, frame: str) -> None:
+    def _put(self, outboxes: set[Outbox], host_id: str, frame: Framed) -> None:
         for outbox in outboxes:
             if outbox.principal.sees(host_id):
-                outbox.put(frame)
+                outbox.put_shared(frame)
 
     def _confirm(self, channel: str) -> None:
         self._confirmed.add(channel)
@@ -234,7 +243,7 @@ class Relay:
                 outbox.put(msgspec.json.encode(HostsChanged()).decode())
             for host in await self._hosts():
                 _, frame = bus.vms_changed(host.id)
-                self._put(behind, host.id, frame.decode())
+                self._put(behind, host.id, Framed(frame))
                 await _let_others_send()
 
     async def _hosts(self) -> list[Host]:

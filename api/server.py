@@ -13,10 +13,8 @@ import msgspec
 import uvicorn
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.protocols.websockets.websockets_sansio_impl import (
-    WebSocketsSansIOProtocol,
-)
 
+from api.framed import WebSockets
 from common.errors import InvalidRequest, VirtumancerError, problem_of
 from common.limits import HeadersTooLarge, RequestTooSlow, TooBusy, UriTooLong
 from common.settings import Settings
@@ -176,7 +174,7 @@ class Protocol(HttpToolsProtocol):
         return not (self._in_head or self.cycle.response_started)
 
 
-class SocketProtocol(WebSocketsSansIOProtocol):
+class SocketProtocol(WebSockets):
     """Takes a handshake that was refused for what it is, and not for a fault."""
 
     async def send(self, message: ASGISendEvent) -> None:

@@ -29,7 +29,7 @@ FLOORS = {
         ("workers.main", "workers.monitor"),
     ),
     "api": (
-        ("api.handshake", "api.roles", "api.throttle"),
+        ("api.framed", "api.handshake", "api.long_lived", "api.roles", "api.throttle"),
         ("api.principal",),
         (
             "api.contract",

@@ -90,7 +90,7 @@ def test_a_client_that_never_reads_is_closed_and_harms_nobody(
     [web] = lab.webs
     neighbour = lab.listen()
     channel, frame = (
-        "virtumancer:frames",
+        "virtumancer:frames:one",
         json.dumps({"type": "vms-changed", "payload": {"hostId": "x" * 60_000}}),
     )
     with raw_socket(web) as deaf, redis_client.Redis.from_url(redis.url) as bus:
