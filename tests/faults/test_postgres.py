@@ -59,7 +59,7 @@ def test_tasks_outlast_a_database_that_is_gone_for_half_a_minute(
     short = host.hold_replies(*(number for number, v in PRESSES.items() if v in SHORT))
     long = host.hold_replies(*(number for number, v in PRESSES.items() if v in LONG))
     pressed = {verb: lab.ask("one", verb, verb) for verb in VERBS}
-    eventually(lambda: short.reached == long.reached == 2, 5)
+    eventually(lambda: short.reached == long.reached == 2, 20)
 
     postgres.kill()
     gone = time.monotonic()
