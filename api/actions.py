@@ -82,6 +82,7 @@ class FleetActions:
         parent has failed if one of them has. `DELETE /api/tasks/{id}` cancels those
         that have not begun. With `dry_run` nothing is done."""
         wanted = await body(req, Actions)
+        req.context.action = wanted.action
         if (wanted.vms is None) == (wanted.filter is None):
             raise InvalidRequest("Name either vms or a filter.", at="$.vms")
         if wanted.filter == VmFilter():

@@ -15,6 +15,8 @@ import structlog
 
 from api import docs, problems
 from api.actions import FleetActions
+from api.attempts import Attempts
+from api.audit_log import AuditLog
 from api.auth import Door, Doorkeeper, LockedDoor, OpenDoor, Rounds
 from api.browsers import Browsers, cors
 from api.cursors import CursorHeader
@@ -47,12 +49,15 @@ from api.vms import HostVms, OneVm, VmAction, VmHardwares
 from common import bus, measurements
 from common.changes import AsyncChanges
 from common.db import AsyncPool, AsyncReader, make_async_pool
+from common.errors import StoreUnavailable
 from common.queue import Queue, WakeBroker
 from common.settings import Settings
 from common.uri_policy import UriPolicy
 
 LINK_S = 2
 """At the start, Redis gets so long to answer before requests are served without it."""
+LAST_S = 1
+"""What is to be written at the end gets so long."""
 GONE_S = 2
 """Sockets and streams get so long to go when the process ends."""
 
@@ -109,6 +114,7 @@ class Web:
             "/api/health": HealthCheck(rows, publisher),
             "/api/events": Events(self._relay, inventory, self._tail, limits),
             "/ws": Sockets(self._relay, inventory, self._tail, limits),
+            "/api/audit": AuditLog(rows),
             "/api/tickets": Tickets(changes),
             "/api/tokens": Tokens(rows, changes),
             "/api/tokens/{token:segment}": OneToken(changes),
@@ -122,8 +128,10 @@ class Web:
         ROUTES["/api/openapi.json"] = docs.OpenApi(ROUTES)
         self.routes: Routes = ROUTES
         origins = settings.origins
+        self._attempts = Attempts(changes)
         app = _app(
-            *(self, limits, Browsers(settings.hosts, origins), *cors(origins)),
+            *(self, self._attempts, limits),
+            *(Browsers(settings.hosts, origins), *cors(origins)),
             *(Doorkeeper(door), CursorHeader(news), ExactlyOnce(rows)),
         )
         for path, resource in ROUTES.items():
@@ -135,6 +143,7 @@ class Web:
         self._running = [
             asyncio.create_task(self._relay.run()),
             asyncio.create_task(self._tail.run()),
+            asyncio.create_task(self._attempts.run()),
             *(asyncio.create_task(rounds.run()) for rounds in self._rounds),
         ]
         for running in self._running:
@@ -164,6 +173,8 @@ class Web:
         for beside in self._beside:
             beside.cancel()
         self._bell_threads.shutdown(wait=False)
+        with contextlib.suppress(StoreUnavailable, TimeoutError):
+            await asyncio.wait_for(self._attempts.end(), LAST_S)
         await self._pool.close(timeout=1)
 
 

@@ -226,6 +226,7 @@ class Doorkeeper:
 
     async def _let_in(self, req: Request, params: dict[str, Any]) -> None:
         need = need_of(req.uri_template or "", req.method)
+        req.context.place = params
         try:
             principal = await self._door.principal(req)
         except StoreUnavailable:

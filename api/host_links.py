@@ -2,6 +2,7 @@
 
 import falcon.asgi
 
+from api.audit import noted
 from api.contract import contract
 from api.idempotency import Answered, claim
 from api.inventory import Inventory, unknown_host
@@ -28,6 +29,7 @@ class HostConnect:
         monitor has got through; nothing changes for a host that is in use."""
         async with self._changes.begin() as change:
             resp.media = await _switched(change, req, sql.hosts.enable, host_id)
+            await noted(change, req, "host-connect", 200, host_id=host_id)
 
 
 class HostDisconnect:
@@ -44,6 +46,7 @@ class HostDisconnect:
         async with self._changes.begin() as change:
             resp.media = await _switched(change, req, sql.hosts.disable, host_id)
             await change.run(sql.hosts.let_go, id=host_id)
+            await noted(change, req, "host-disconnect", 200, host_id=host_id)
 
 
 async def _switched(

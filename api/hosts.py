@@ -3,6 +3,7 @@
 import falcon.asgi
 import msgspec
 
+from api.audit import noted
 from api.contract import contract
 from api.etags import unless_changed
 from api.http import body, query
@@ -139,6 +140,7 @@ class OneHost:
             await claim(change, req, answer=Answered(204))
             unless_changed(req, await _host(change, host_id))
             await change.run(sql.hosts.remove, id=host_id)
+            await noted(change, req, "host-remove", 204, host_id=host_id)
             ended = await change.all(
                 sql.tasks.end_of_host, TaskId, host_id=host_id, problem=problem
             )

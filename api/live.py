@@ -10,6 +10,7 @@ import falcon.asgi
 import msgspec
 import structlog
 
+from api.attempts import is_unseen
 from api.contract import Answer, contract
 from api.framed import writer_of
 from api.http import query
@@ -62,12 +63,14 @@ class Socket:
 
     def __init__(
         self,
+        req: falcon.asgi.Request,
         ws: falcon.asgi.WebSocket,
         outbox: Outbox,
         relay: Relay,
         inventory: Inventory,
         following: Following,
     ) -> None:
+        self._req = req
         self._ws = ws
         self._outbox = outbox
         self._relay = relay
@@ -141,7 +144,12 @@ class Socket:
         self._relay.watch(self._outbox, channel)
 
     async def _channel_of(self, address: VmAddress) -> str:
-        return await channel_of(self._inventory, self._outbox.principal, address)
+        try:
+            return await channel_of(self._inventory, self._req, address)
+        except UnknownHost as error:
+            if is_unseen(self._req):
+                await self._req.context.refused(self._req, error.status, error.type)
+            raise
 
     def _refuse(self, code: str, message: str, text: str | None) -> None:
         error = ErrorFrame(FrameError(code, message, _as_it_came(text)))
@@ -157,10 +165,11 @@ def _as_it_came(text: str | None) -> Any:
 
 
 async def channel_of(
-    inventory: Inventory, principal: Principal, address: VmAddress
+    inventory: Inventory, req: falcon.asgi.Request, address: VmAddress
 ) -> str:
     """Where the stats of a VM go; they go by its name, however it was addressed."""
-    if not principal.sees(address.host_id):
+    if not principal_of(req).sees(address.host_id):
+        req.context.place = {"host_id": address.host_id, "vm": address.vm_name}
         raise unknown_host(address.host_id)
     vm = await inventory.vm(address.host_id, address.vm_name)
     return bus.stats_channel(vm.host_id, vm.name)
@@ -201,7 +210,8 @@ class Sockets:
         ):
             await ws.accept()
             outbox.write = writer_of(req.scope)
-            await Socket(ws, outbox, self._relay, self._inventory, following).run()
+            socket = Socket(req, ws, outbox, self._relay, self._inventory, following)
+            await socket.run()
         seconds = time.monotonic() - req.context.began_s
         code = outbox.close_code
         structlog.get_logger().info("socket closed", code=code, s=round(seconds, 1))
@@ -233,19 +243,19 @@ class Events:
         wanted = asked.vm_stats
         names = [wanted] if isinstance(wanted, str) else wanted
         principal = principal_of(req)
-        channels = [await self._channel(principal, name) for name in names]
+        channels = [await self._channel(req, name) for name in names]
         wish = subscription(asked, req.get_header("Last-Event-ID"))
         self._limits.check(principal)
         resp.cache_control = ["no-cache"]
         resp.set_header("X-Accel-Buffering", "no")
         resp.sse = self._events(principal, channels, wish)
 
-    async def _channel(self, principal: Principal, name: str) -> str:
+    async def _channel(self, req: falcon.asgi.Request, name: str) -> str:
         host_id, slash, vm_name = name.partition("/")
         if not slash:
             raise InvalidRequest("Write HOST/VM.", at="?vm-stats")
         address = VmAddress(host_id, vm_name)
-        return await channel_of(self._inventory, principal, address)
+        return await channel_of(self._inventory, req, address)
 
     async def _events(
         self, principal: Principal, channels: list[str], wish: Subscription | None

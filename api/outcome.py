@@ -15,9 +15,10 @@ import msgspec
 from msgspec import Struct
 from uuid_utils.compat import uuid7
 
+from api.audit import origin_of
 from api.ended import UNFINISHED, answer_with
 from api.http import preferences
-from api.idempotency import claim, has_key
+from api.idempotency import MUTATIONS, claim, has_key
 from api.principal import principal_of
 from api.relay import Relay
 from common.changes import AsyncChange, AsyncChanges
@@ -89,16 +90,21 @@ class Outcomes:
                 await check(change)
             end = self._relay.end_of(added.id)
             change.ring([Bell(added.id, order.host_id, order.lane)])
+        req.context.asked = True
         return await self._awaited(added.id, end, self._patience_s(req))
 
     async def of_look(self, req: falcon.asgi.Request, order: Order) -> Task:
         """Ask for a look at libvirt, or join the same one that has not begun."""
         async with self._changes.begin() as change:
-            added = await change.one(sql.tasks.join_look, TaskId, **row_of(req, order))
+            row = row_of(req, order)
+            added = await change.one(sql.tasks.join_look, TaskId, **row)
             assert added is not None
             await claim(change, req, added.id)
+            if row["origin"]:
+                await change.run(sql.audit.joined, **row | {"task_id": added.id})
             end = self._relay.end_of(added.id)
             change.ring([Bell(added.id, order.host_id, order.lane)])
+        req.context.asked = True
         return await self._awaited(added.id, end, self._patience_s(req))
 
     async def of_written(
@@ -107,6 +113,7 @@ class Outcomes:
         """Await a task that ``write`` writes itself."""
         async with self._changes.begin() as change:
             task_id = await write(change)
+        req.context.asked = True
         # It may have ended as it was written, and nobody tells of that.
         task = await self.of_known(task_id, self._patience_s(req))
         return task or await self._row(task_id)
@@ -155,7 +162,9 @@ class Outcomes:
 
 
 def row_of(req: falcon.asgi.Request, order: Order) -> dict[str, Any]:
-    """A new task's row."""
+    """A new task's row; ``origin`` is for the audit, which looks are no matter of."""
+    params = None if order.params is None else encoded(order.params)
+    changes = req.method in MUTATIONS
     return {
         "id": uuid7(),
         "kind": order.kind,
@@ -164,9 +173,10 @@ def row_of(req: falcon.asgi.Request, order: Order) -> dict[str, Any]:
         "vm_uuid": order.vm_uuid,
         "vm_name": order.vm_name,
         "uri": order.uri,
-        "params": None if order.params is None else encoded(order.params),
+        "params": params,
         "requested_by": principal_of(req).name,
         "request_id": req.context.request_id,
+        "origin": origin_of(req, order.uri or params) if changes else None,
     }
 
 

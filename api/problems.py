@@ -118,6 +118,7 @@ async def _answer(
     resp: falcon.asgi.Response | None,
     ws: WebSocket,
 ) -> None:
+    req.context.problem = problem.type
     body = msgspec.json.encode(problem)
     headers = {"Content-Type": "application/problem+json"}
     if retry_after_s is not None:
@@ -133,5 +134,7 @@ async def _answer(
     if ws is not None:
         headers["X-Request-ID"] = req.context.request_id
         refuse(req.scope, problem.status, headers, body)
+        if problem.status < 500:
+            await req.context.refused(req, problem.status, problem.type)
         with contextlib.suppress(OSError, falcon.WebSocketDisconnected):
             await ws.close(INTERNAL_ERROR)

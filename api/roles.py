@@ -46,6 +46,7 @@ NEEDS: Final[dict[str, dict[str, Need]]] = {
     "/api/tasks/{task_id}": {"GET": VIEWER, "DELETE": OPERATOR},
     "/api/events": {"GET": VIEWER},
     "/ws": {"GET": VIEWER},
+    "/api/audit": {"GET": ADMIN_OF_ALL},
     "/api/tickets": {"POST": VIEWER},
     "/api/tokens": {"GET": ADMIN_OF_ALL, "POST": ADMIN_OF_ALL},
     "/api/tokens/{token}": {"DELETE": ADMIN_OF_ALL},

@@ -5,6 +5,7 @@ from uuid import UUID
 import falcon.asgi
 from msgspec import Struct
 
+from api.audit import noted
 from api.contract import contract
 from api.http import query
 from api.idempotency import Answered, claim
@@ -93,6 +94,9 @@ class OneTask:
         async with self._changes.begin() as change:
             resp.media = task = await _cancelled(change, principal_of(req), task_id)
             await claim(change, req, answer=Answered(200, task))
+            of = {"host_id": task.host_id, "vm_uuid": task.vm_uuid}
+            of |= {"vm_name": task.vm_name, "task_id": task.id}
+            await noted(change, req, "task-cancel", 200, **of)
 
 
 async def _cancelled(change: AsyncChange, who: Principal, task_id: str) -> Task:

@@ -22,18 +22,18 @@ class Throttle:
 
     def wait_s(self, address: str) -> int:
         """How long an address has to wait; 0 if it may try."""
-        owed_s = self._clean_at.get(_network(address), 0) - self._clock()
+        owed_s = self._clean_at.get(network_of(address), 0) - self._clock()
         return max(0, math.ceil(owed_s - (FORGIVEN - 1) * FORGIVEN_EVERY_S))
 
     def failed(self, address: str) -> None:
-        network = _network(address)
+        network = network_of(address)
         clean_at = max(self._clean_at.pop(network, 0), self._clock())
         self._clean_at[network] = clean_at + FORGIVEN_EVERY_S
         if len(self._clean_at) > MOST_ADDRESSES:
             self._clean_at.popitem(last=False)
 
 
-def _network(address: str) -> str:
+def network_of(address: str) -> str:
     """One subscriber has many IPv6 addresses, and one network of them."""
     try:
         known = ipaddress.ip_address(address.partition("%")[0])

@@ -5,6 +5,7 @@ from uuid import UUID
 import falcon.asgi
 from msgspec.structs import asdict
 
+from api.audit import noted
 from api.contract import CACHE_CONTROL, Answer, contract
 from api.http import body, query
 from api.idempotency import Answered, claim
@@ -17,7 +18,7 @@ from common.db import AsyncReader, sql
 from common.denials import TokenNameTaken, UnknownToken
 from common.shapes import MadeToken, NewToken, Token
 from common.shapes.parameters import Paging
-from common.tokens import make_secret, row_of
+from common.tokens import described, make_secret, row_of
 
 Request = falcon.asgi.Request
 Response = falcon.asgi.Response
@@ -58,6 +59,7 @@ class Tokens:
             if token is None:
                 raise TokenNameTaken(f"There is a token {new.name} that is in use.")
             facts = asdict(token)
+            await noted(change, req, "token-create", 200, detail=described(token))
             await claim(
                 change, req, answer=Answered(200, MadeToken(**facts, secret=None))
             )
@@ -82,4 +84,5 @@ class OneToken:
                 raise UnknownToken(f"There is no token {token}.")
             await claim(change, req, answer=Answered(204))
             change.publish(bus.token_revoked(revoked.id))
+            await noted(change, req, "token-revoke", 204, detail=described(revoked))
         resp.status = 204

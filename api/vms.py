@@ -144,6 +144,7 @@ class VmAction:
     ) -> None:
         """Answer when libvirt has done it, or with the task if that takes longer."""
         wanted = await body(req, Action)
+        req.context.action = wanted.action
         seen = await self._inventory.vm(host_id, vm)
         await self._inventory.reachable_host_of(seen)
         order = Order(wanted.action, "power", host_id, seen.uuid, seen.name)

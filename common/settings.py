@@ -116,6 +116,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(ge=1, le=100),
         _doc("how many VMs of a host one `POST /api/actions` acts on at a time"),
     ] = 4
+    virtumancer_audit_days: Annotated[
+        int, Meta(ge=30), _doc("the audit is kept for so many days")
+    ] = 365
     virtumancer_reuse_port: Annotated[
         bool, _doc("`1`: several web processes share one port (`bin/up --webs`)")
     ] = False

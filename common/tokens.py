@@ -14,7 +14,7 @@ from typing import Any, Final
 from uuid_utils.compat import uuid7
 
 from common.errors import InvalidRequest
-from common.shapes import NewToken
+from common.shapes import NewToken, Token
 
 PREFIX: Final = "virtumancer_"
 """Tells whoever finds a secret, a scanner of repositories for one, what it opens."""
@@ -51,6 +51,13 @@ def row_of(new: NewToken, secret: str, created_by: str) -> dict[str, Any]:
         "created_by": created_by,
         "expires_in_s": new.expires_in_s,
     }
+
+
+def described(token: Token) -> str:
+    """A token in the words of the audit."""
+    hosts = " ".join(token.hosts) if token.hosts else "all hosts"
+    ends = f", until {token.expires_at:%Y-%m-%d %H:%M} UTC" if token.expires_at else ""
+    return f"{token.name} ({token.id}): {token.role}, {hosts}{ends}"
 
 
 def seconds_of(span: str) -> int:

@@ -27,14 +27,13 @@ from workers.fleet import FleetSample
 from workers.hypervisor import events
 from workers.hypervisor.records import Timeouts
 from workers.leases import BEAT_S, Leases, OwnedHost, Presence
+from workers.pruning import Pruning
 from workers.sampling import Sampler
 from workers.sync import ask_look
 from workers.watch import Watch
 
 _RING_AGAIN_S: Final = 5.0
 _MAX_ATTEMPTS: Final = 5
-_PRUNE_EVERY_S: Final = 600.0
-_NEWS_KEPT: Final = {"older_than_s": 86400, "most": 1_000_000, "at_a_time": 20_000}
 # Somebody who opens a page begins to watch many VMs at once.
 _GATHER_S: Final = 0.02
 _SHUTDOWN_S: Final = 6.0
@@ -55,7 +54,6 @@ class Stranded:
 
     def __init__(self, changes: Changes) -> None:
         self._changes = changes
-        self._pruned_at = 0.0
 
     def rescue(self) -> None:
         """Ring again, requeue what may be done twice, end what may not."""
@@ -81,19 +79,6 @@ class Stranded:
                 sql.tasks.requeue_orphans, Bell, max_attempts=_MAX_ATTEMPTS
             )
             change.ring(again)
-        if time.monotonic() - self._pruned_at > _PRUNE_EVERY_S:
-            self._pruned_at = time.monotonic()
-            with self._changes.begin() as change:
-                change.run(sql.idempotency.prune)
-                change.run(sql.tasks.prune)
-            self._prune_news()
-
-    def _prune_news(self) -> None:
-        """Forget the oldest, in transactions too short to be in anybody's way."""
-        pruned = 1
-        while pruned:
-            with self._changes.begin() as change:
-                pruned = change.run(sql.news.prune, **_NEWS_KEPT)
 
 
 def _interrupted() -> Interrupted:
@@ -266,6 +251,7 @@ def main() -> None:
     ticking = threading.Thread(target=ticker.run, name="ticker", daemon=True)
     ticking.start()
     stranded = Stranded(changes)
+    pruning = Pruning(changes, config.virtumancer_audit_days)
     publisher = Publisher(changes, "monitor")
     publisher.start()
     structlog.get_logger().info("monitor watches")
@@ -275,6 +261,7 @@ def main() -> None:
             presence.beat()
             owner.own(set(leases.balance()))
             stranded.rescue()
+            pruning.prune()
         except StoreUnavailable:
             # Said by the outage itself; what is watched goes on being watched.
             pass

@@ -176,6 +176,9 @@ class Watch:
                     ]
                     age_s = time.monotonic() - min(event.at_s for event in seen)
                     change.run(sql.metrics.noticed, ids=looks, age_s=age_s)
+                    if rebooted := {e.uuid for e in seen if e.kind == "reboot"}:
+                        where = {"host_id": self.host.id, "uuids": list(rebooted)}
+                        change.run(sql.audit.rebooted, **where)
         except StoreUnavailable:
             # What could not be told is made up for by a look at everything.
             return False

@@ -32,6 +32,9 @@ class Store:
         found: list[T] = msgspec.convert(cursor.fetchall(), list[shape])  # type: ignore[valid-type]
         return found
 
+    def run(self, query: Query, **params: object) -> None:
+        self._conn.execute(query.text, params)
+
     def one(self, query: Query, shape: type[T], **params: object) -> T | None:
         rows = self.all(query, shape, **params)
         return rows[0] if rows else None

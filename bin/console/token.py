@@ -3,6 +3,7 @@
 Straight on the database: the first token cannot be asked for with a token.
 """
 
+import getpass
 from datetime import UTC, datetime
 from typing import Annotated, Final, get_args
 from uuid import UUID
@@ -14,11 +15,11 @@ from msgspec.structs import asdict
 from common.db import sql
 from common.errors import InvalidRequest
 from common.shapes import MadeToken, NewToken, Role, Token
-from common.tokens import make_secret, row_of, seconds_of
+from common.tokens import described, make_secret, row_of, seconds_of
 from console import words
 from console.commands import command, default, group
 from console.failures import Failure, Unusable
-from console.store import opened
+from console.store import Store, opened
 from console.tables import Cell, Column, Value
 from console.terminal import Terminal
 
@@ -61,6 +62,8 @@ def create(
         raise Unusable("There can be no such token", error.detail) from None
     with opened() as store:
         token = store.one(sql.tokens.add, Token, **row)
+        if token is not None:
+            _note(store, "token-create", token)
     if token is None:
         raise Failure(
             f"There is a token {name}",
@@ -100,9 +103,19 @@ def revoke(
     """Let a token open nothing any more; what it has open is closed in seconds."""
     with opened() as store:
         token = store.one(sql.tokens.revoke, Token, id=_uuid(name), name=name)
+        if token is not None:
+            _note(store, "token-revoke", token)
     if token is None:
         raise Failure(f"There is no token {name}", advice="virtumancer token list")
     terminal.result(token, f"{token.name} is revoked.")
+
+
+def _note(store: Store, action: str, token: Token) -> None:
+    """Who is at the console is known to this machine."""
+    entry = {"event": "done", "token": BY, "action": action}
+    detail = f"{described(token)}; by {getpass.getuser()}"
+    entries = msgspec.json.encode([entry | {"detail": detail}]).decode()
+    store.run(sql.audit.add, entries=entries)
 
 
 def _wanted(facts: dict[str, object], expires: str | None) -> NewToken:

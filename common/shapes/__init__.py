@@ -1,6 +1,8 @@
 """Every shape that leaves or enters a process: REST, WebSocket, rows."""
 
 from common.shapes.access import (
+    AuditEntry,
+    AuditEvent,
     HostPattern,
     MadeToken,
     NewToken,
@@ -86,6 +88,8 @@ __all__ = [
     "Actions",
     "AddHost",
     "Amount",
+    "AuditEntry",
+    "AuditEvent",
     "BriefHealth",
     "CheckHost",
     "CheckStep",

@@ -75,6 +75,39 @@ class MadeToken(Token, frozen=True, kw_only=True):
     secret: str | None
 
 
+AuditEvent = Literal["asked", "ended", "done", "refused", "outside"]
+
+
+class AuditEntry(Struct, frozen=True, kw_only=True):
+    """One thing that happened. Nobody changes it afterwards.
+
+    `asked`: a request began a task; `ended`: that task, or a child of it, ended in
+    `outcome`. `done`: a request changed something at once. `refused`: a request was
+    turned away; of many, the rest are counted in `times`. `outside`: a look found a
+    change that nobody had asked for here.
+    """
+
+    id: int
+    at: datetime
+    event: AuditEvent
+    token_id: UUID | None
+    token: str | None
+    address: str | None
+    request_id: str | None
+    method: str | None
+    route: str | None
+    action: str | None
+    host_id: str | None
+    vm_uuid: UUID | None
+    vm_name: str | None
+    task_id: UUID | None
+    outcome: str | None
+    status: int | None
+    problem: str | None
+    detail: str | None
+    times: int
+
+
 class Ticket(Struct, frozen=True, kw_only=True):
     """Opens one WebSocket or stream, once, with the rights of the token behind it."""
 

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
+from common.shapes.access import AuditEvent
 from common.shapes.resources import TaskKind, TaskState
 
 Limit = Annotated[int, Meta(ge=1, le=1000, description="So many at most in a page.")]
@@ -122,6 +123,36 @@ class TaskSearch(Paging, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Annotated[UUID, Meta(description="The children of this task, all of them.")]
         | None
     ) = None
+
+
+Instant = Annotated[
+    str,
+    Meta(
+        pattern=r"\A\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)\Z",
+        examples=["2026-11-23T09:30:00Z"],
+    ),
+]
+"""A time (RFC 3339) that says where on earth."""
+
+
+class AuditSearch(Paging, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The newest first; a page has 100 unless a limit says otherwise."""
+
+    token: (
+        Annotated[
+            Text, Meta(description="By the token of this name, or its namesakes.")
+        ]
+        | None
+    ) = None
+    host: OfHost | None = None
+    vm: Annotated[Text, Meta(description="Of this VM: its name or UUID.")] | None = None
+    event: Annotated[AuditEvent | None, Meta(description="Of this kind.")] = None
+    action: Annotated[
+        Text | None, Meta(description="This action, as `start` or `token-create`.")
+    ] = None
+    task: Annotated[UUID | None, Meta(description="Of this task.")] = None
+    since: Annotated[Instant | None, Meta(description="Not before this time.")] = None
+    until: Annotated[Instant | None, Meta(description="Before this time.")] = None
 
 
 class TaskWait(Struct, frozen=True, forbid_unknown_fields=True):

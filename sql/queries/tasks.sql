@@ -1,16 +1,38 @@
 -- name: add
--- A unique violation names what is busy.
-insert into tasks (
-    id, kind, lane, host_id, vm_uuid, vm_name, uri, params, requested_by, request_id
+-- No row back: the VM is busy. Who asked is noted in the same breath.
+with added as (
+    insert into tasks (
+        id, kind, lane, host_id, vm_uuid, vm_name, uri, params, requested_by, request_id
+    )
+    values (
+        :id, :kind, :lane, :host_id, :vm_uuid::uuid, :vm_name::text, :uri::text,
+        :params::jsonb, :requested_by, :request_id::text
+    )
+    on conflict do nothing
+    returning id, kind, host_id, vm_uuid, vm_name
+), asked as (
+    insert into audit (
+        event, token_id, token, address, request_id, method, route, detail,
+        action, host_id, vm_uuid, vm_name, task_id
+    )
+    select 'asked', o.token_id, o.token, o.address, o.request_id, o.method, o.route,
+        o.detail, a.kind, a.host_id, a.vm_uuid, a.vm_name, a.id
+    from added a, jsonb_populate_record(null::audit, :origin::jsonb) o
+    where :origin::jsonb is not null
 )
-values (
-    :id, :kind, :lane, :host_id, :vm_uuid::uuid, :vm_name::text, :uri::text,
-    :params::jsonb, :requested_by, :request_id::text
-)
-on conflict do nothing
-returning id;
+select id from added;
 
 -- name: add_parent
+with asked as (
+    insert into audit (
+        event, token_id, token, address, request_id, method, route, detail,
+        action, host_id, task_id
+    )
+    select 'asked', o.token_id, o.token, o.address, o.request_id, o.method, o.route,
+        o.detail, :action, :host_id, :id
+    from jsonb_populate_record(null::audit, :origin::jsonb) o
+    where :origin::jsonb is not null
+)
 insert into tasks (
     id, kind, lane, host_id, vm_uuid, vm_name, uri, params, requested_by, request_id,
     host_ids, state, started_at, progress

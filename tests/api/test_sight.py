@@ -246,6 +246,7 @@ def test_what_was_missed_is_told_only_as_far_as_it_is_seen(fleet: Fleet) -> None
         id=uuid.uuid4(),
         requested_by="somebody",
         host_ids=["kvm-1", "lab-1"],
+        origin=None,
         action="start",
         total=0,
         **task,

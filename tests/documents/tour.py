@@ -217,6 +217,7 @@ def _tokens(tour: Tour) -> None:
     tour.ask("POST /api/tokens", 409, new)
     tour.ask("GET /api/tokens", 200)
     tour.ask("POST /api/tickets", 200)
+    tour.ask("GET /api/audit", 200, query="?host=kvm1&vm=web&limit=3")
     tour.ask("DELETE /api/tokens/{token}", 204, token="ci")
     tour.ask("DELETE /api/tokens/{token}", 404, token="ci")
 
