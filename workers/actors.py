@@ -100,6 +100,7 @@ class Work:
         connection, host_db_id = self._connection(task)
         assert task.vm_uuid
         also: Also = nothing
+        looked = False
         try:
             connection.power(
                 str(task.vm_uuid), task.kind, lambda: self._be_sure_of(task)
