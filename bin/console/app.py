@@ -5,6 +5,7 @@ import sys
 from typing import NoReturn
 
 from console import (
+    audit,
     hosts,
     one_vm,
     overview,
@@ -33,6 +34,7 @@ power.declare(app)
 command(app, "watch")(watch.watch)
 command(app, "top")(top.top)
 command(app, "overview")(overview.overview)
+command(app, "audit")(audit.audit)
 app.add_typer(hosts.app, name="hosts")
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(token.app, name="token")

@@ -18,7 +18,7 @@ select 'asked', o.token_id, o.token, o.address, o.request_id, o.method, o.route,
 from jsonb_populate_record(null::audit, :origin::jsonb) o;
 
 -- name: rebooted
--- A VM that reboots stays in its state: only its event tells of it.
+-- A VM that reboots stays in its state: only its event tells of it, often twice.
 insert into audit (event, action, host_id, vm_uuid, vm_name)
 select 'outside', 'rebooted', h.id, v.uuid, v.name
 from hosts h join vms v on v.host_db_id = h.db_id
@@ -26,6 +26,11 @@ where h.id = :host_id and v.uuid = any(:uuids::uuid[])
     and not exists (
         select from at_work w
         where w.host_id = h.id and w.vm_uuid = v.uuid and w.kind in ('reboot', 'reset')
+    )
+    and not exists (
+        select from audit a
+        where a.at > now() - interval '2 seconds' and a.host_id = h.id
+            and a.vm_uuid = v.uuid and a.action = 'rebooted'
     );
 
 -- name: list

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.console.conftest import Outcome, command
+from tests.console.conftest import Outcome, Run, command
 from tests.lab.system import System
 
 Token = Callable[..., Outcome]
@@ -76,3 +76,13 @@ def test_what_was_made_opens_the_api(running: System) -> None:
     assert refused.code == 4
     assert let_in.code == 0
     web.kill()
+
+
+def test_the_audit_is_shown(run: Run) -> None:
+    assert run("start", "kvm1/web").code == 0
+    shown = run("audit", "--vm", "web", "--host", "kvm1", "--limit", "1")
+
+    assert shown.code == 0
+    facts = ["anonymous", "127.0.0.1", "start", "kvm1/web", "done"]
+    assert [line[1:] for line in shown.lines[1:]] == [facts]
+    assert run("audit", "--event", "none").code == 1

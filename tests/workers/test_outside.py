@@ -131,12 +131,17 @@ def test_a_task_explains_only_what_it_brings_about(world: World) -> None:
 
 def test_a_reboot_is_known_by_its_event(world: World) -> None:
     vm = world.hypervisor.define("one", state=RUNNING)
+    ours = world.hypervisor.define("ours", state=RUNNING)
     world.sync_host()
 
-    for _ in range(2):
+    def reboot(vm: str) -> None:
         with world.changes.begin() as change:
             change.run(sql.audit.rebooted, host_id="one", uuids=[vm])
-        task(world, "reboot", vm)
+
+    reboot(vm)
+    reboot(vm)  # libvirt tells some reboots twice.
+    task(world, "reboot", ours)
+    reboot(ours)
 
     assert [what[:2] for what in outside(world)] == [("rebooted", "one")]
 
