@@ -203,6 +203,18 @@ def test_a_port_in_use_is_refused(begin: Begin) -> None:
             assert up.process.returncode == 1
 
 
+def test_who_gets_in_is_said(home: Path, begin: Begin) -> None:
+    with begin("--no-demo") as up:
+        assert up.hears("Nobody is asked for a token")
+    with begin("--no-demo", VIRTUMANCER_AUTH="tokens") as up:
+        assert up.hears("bin/virtumancer token create")
+        assert up.get("/env")["VIRTUMANCER_AUTH"] == "tokens"
+    with begin("--no-demo", BIND="0.0.0.0", VIRTUMANCER_AUTH="off") as up:
+        up.process.wait(timeout=10)
+        assert up.hears("that is not loopback")
+        assert up.process.returncode == 1
+
+
 def test_a_release_that_fails_ends_it(home: Path, begin: Begin) -> None:
     (home / "release.py").write_text("raise SystemExit('no such thing')")
     with begin("--no-demo") as up:

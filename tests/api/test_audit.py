@@ -13,6 +13,7 @@ from websockets.sync.client import connect
 from api.attempts import MOST_WHOS, ONE_BY_ONE, Budget
 from api.audit import Entry
 from common.errors import WrongState
+from embedded.servers import Postgres
 from tests.api.conftest import Rows, ScriptedWorker, WebProcess, start
 from tests.lab import admission
 
@@ -268,6 +269,35 @@ def test_the_audit_is_read_page_by_page_and_filtered(
     assert entries(admin, token=who, until=chosen[0]["at"], limit=1000)
     assert entries(admin, token=who, since="2999-01-01T00:00:00Z") == []
     assert admin.get("/api/audit?since=yesterday").status_code == 400
+
+
+def test_refusals_outlast_a_database_that_is_away(
+    admitted: Admitted,
+    admin: httpx.Client,
+    rows: Rows,
+    postgres: Postgres,
+    eventually: Eventually,
+) -> None:
+    rows.host("kvm-1")
+    who = name()
+    boss = admitted("admin", name=who)
+    boss.get("/api/hosts")
+    postgres.pause()
+    try:
+        answer = boss.post("/api/hosts/kvm-1/sync")
+    finally:
+        postgres.resume()
+
+    assert answer.status_code == 503
+    eventually(lambda: answered(admin, who), 20)
+    assert {(e["event"], e["status"]) for e in entries(admin, token=who)} == {
+        ("refused", 503)
+    }
+
+
+def answered(admin: httpx.Client, who: str) -> bool:
+    answer = admin.get("/api/audit", params={"token": who})
+    return answer.status_code == 200 and answer.json() != []
 
 
 def test_nothing_changes_the_audit(rows: Rows, admin: httpx.Client) -> None:

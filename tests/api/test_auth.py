@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -324,3 +325,21 @@ def test_an_expired_token_is_sent_away(locked: WebProcess, admit: Admit) -> None
             socket.recv(20)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1008
+
+
+def test_a_browser_may_ask_before_it_shows_its_token(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    page = "https://console.example.org"
+    told = {"VIRTUMANCER_AUTH": "tokens", "VIRTUMANCER_ORIGINS": page}
+    web = start(environment | told, tmp_path / "web.log")
+    try:
+        asked = {"Access-Control-Request-Method": "GET"}
+        asked |= {"Access-Control-Request-Headers": "authorization", "Origin": page}
+        answer = httpx.options(f"{web.url}/api/hosts", headers=asked)
+    finally:
+        web.kill()
+
+    assert answer.is_success
+    assert answer.headers["access-control-allow-origin"] == page
+    assert "authorization" in answer.headers["access-control-allow-headers"]

@@ -43,6 +43,7 @@ class Running:
         environment.pop("DATABASE_URL", None)
         environment.pop("REDIS_URL", None)
         environment.pop("BIND", None)
+        environment.pop("VIRTUMANCER_AUTH", None)
         command = [sys.executable, str(TOP / "bin"), *words]
         self.process = subprocess.Popen(
             command,
