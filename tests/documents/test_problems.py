@@ -64,7 +64,7 @@ def test_a_host_that_is_lost_says_so_by_its_name(new_lab: NewLab, hosts: Any) ->
 
         # The first word may be of the link that broke; the last is of the reason.
         eventually(lambda: system.host("kvm1")["error"], 20)
-        eventually(lambda: name(system.host("kvm1")["error"]) == "no-libvirt", 20)
+        eventually(lambda: name(system.host("kvm1")["error"]) == "no-libvirt", 60)
 
 
 def test_a_refused_frame_has_a_code_of_the_catalogue(new_lab: NewLab) -> None:
