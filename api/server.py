@@ -141,7 +141,12 @@ class Protocol(HttpToolsProtocol):
             self._deadline = None
 
     def _too_slow(self) -> None:
-        self._refuse(RequestTooSlow(f"No whole request came within {REQUEST_S} s."))
+        if self._in_head or (self.cycle and not self.cycle.response_complete):
+            self._refuse(RequestTooSlow(f"No whole request came in {REQUEST_S} s."))
+        else:
+            # Who connects ahead and has not asked would take it for its answer.
+            self._came()
+            self.transport.close()
 
     def _make_room(self) -> bool:
         """Drop whoever has waited longest to say what it wants, if anybody has."""

@@ -29,13 +29,17 @@ class Wire:
     """One connection that is kept; one request at a time."""
 
     def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port))
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._port = port
+        self._socket: socket.socket | None = None
         self.head = b""
         self.body = b""
 
     def ask(self, asked: bytes) -> int:
         """Send a request and read the whole answer; its status."""
+        if self._socket is None:
+            # Not earlier: who connects and does not ask is sent away soon.
+            self._socket = socket.create_connection(("127.0.0.1", self._port))
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.sendall(asked)
         read = b""
         while b"\r\n\r\n" not in read:
@@ -65,6 +69,7 @@ class Wire:
         raise KeyError(name)
 
     def _more(self) -> bytes:
+        assert self._socket
         piece = self._socket.recv(256 * 1024)
         assert piece, "the server closed the connection"
         return piece
@@ -73,4 +78,5 @@ class Wire:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._socket.close()
+        if self._socket:
+            self._socket.close()
