@@ -113,7 +113,11 @@ def test_a_task_that_fails_says_how(
 
 
 def test_an_action_on_many_says_what_became_of_each(
-    admitted: Admitted, admin: httpx.Client, rows: Rows, worker: ScriptedWorker
+    admitted: Admitted,
+    admin: httpx.Client,
+    rows: Rows,
+    worker: ScriptedWorker,
+    eventually: Eventually,
 ) -> None:
     worker.answers["start"] = lambda task: None
     rows.vm(rows.host("kvm-1"), "a")
@@ -121,7 +125,9 @@ def test_an_action_on_many_says_what_became_of_each(
     who = name()
 
     act = {"action": "start", "filter": {"name": "*"}}
-    admitted("operator", name=who).post("/api/actions", json=act)
+    at_once = {"Prefer": "respond-async"}
+    admitted("operator", name=who).post("/api/actions", json=act, headers=at_once)
+    eventually(lambda: len(entries(admin, token=who)) == 4)
 
     asked, *ended = entries(admin, token=who)
     assert (asked["event"], asked["action"]) == ("asked", "start")
