@@ -6,7 +6,6 @@ behind. A host that is slow misses ticks, and no other host does.
 
 import threading
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -25,6 +24,7 @@ from workers.stats import sample
 
 _BALLOON_EVERY: Final = 5
 """The balloon costs as much as all else together, and changes slowly."""
+_BALLOON: Final = ("balloon.current", "balloon.maximum")
 _NEAR_S: Final = 0.5
 _RETRY_S: Final = 2.0
 
@@ -137,14 +137,16 @@ class Sampler:
 
     def _publish(self, now: DomainStats) -> Published:
         history = self._history.setdefault(now.uuid, [])
-        if history and "balloon.current" not in now.values:
-            kept = history[0].values.items()
-            balloon = {k: v for k, v in kept if k.startswith("balloon.")}
-            now = replace(now, values={**balloon, **now.values})
+        kept = history[0].values if history else {}
+        if "balloon.current" in kept and "balloon.current" not in now.values:
+            balloon = {key: kept[key] for key in _BALLOON if key in kept}
+            now = now._replace(values=balloon | now.values)
         # A sample taken out of turn, for a newcomer, is too near for a rate.
-        before = next(
-            (b for b in history if now.monotonic_s - b.monotonic_s > _NEAR_S), None
-        )
+        before = None
+        for earlier in history:
+            if now.monotonic_s - earlier.monotonic_s > _NEAR_S:
+                before = earlier
+                break
         if not history or before is history[0]:
             history[:] = [now, *history[:1]]
         frame = VmStatsUpdated(

@@ -24,17 +24,15 @@ def sample(now: DomainStats, before: DomainStats | None) -> VmStats:
     VM was started again in between.
     """
     values = now.values
-    if values.get("state.state") in _OFF:
-        # libvirt counts its own CPU time for a domain without a process.
-        values = {k: v for k, v in values.items() if not k.startswith("cpu.")}
-        before = None
-    rates = _Rates(now, before)
+    off = values.get("state.state") in _OFF
+    rates = _Rates(now, None if off else before)
     return VmStats(
         state=number(values, "state.state"),
         memory=number(values, "balloon.current"),
         max_mem=number(values, "balloon.maximum"),
         vcpu=number(values, "vcpu.current"),
-        cpu_time=number(values, "cpu.time"),
+        # libvirt counts its own CPU time for a domain without a process.
+        cpu_time=0 if off else number(values, "cpu.time"),
         cpu_percent=rates.of("cpu.time", _CPU_PERCENT_PER_NS_A_SECOND),
         disk_stats=[
             DiskStats(

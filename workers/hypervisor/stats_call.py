@@ -5,6 +5,8 @@ The keys are libvirt's: see virConnectGetAllDomainStats.
 
 import time
 from collections.abc import Callable, Iterable
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import libvirt
@@ -51,7 +53,7 @@ def stats(
     samples = {uuid: answer[uuid] for uuid in handles if uuid in answer}
     if devices_of is None:
         groups &= ~(StatsGroup.BLOCK | StatsGroup.INTERFACE)
-    lacking = {uuid: _lacking(samples[uuid].values, groups) for uuid in samples}
+    lacking = _lacking(samples, groups)
 
     def complete(call: Call, uuid: str) -> None:
         handle, values = handles[uuid], samples[uuid].values
@@ -61,8 +63,7 @@ def stats(
             devices = devices_of(call(handle.XMLDesc, 0))
             _add_devices(call, handle, values, lacking[uuid], devices)
 
-    incomplete = [uuid for uuid in samples if lacking[uuid]]
-    for uuid, failure in each_of(link, incomplete, complete, _PARALLEL).items():
+    for uuid, failure in each_of(link, lacking, complete, _PARALLEL).items():
         if isinstance(failure, UnknownVm):
             del samples[uuid]
     return samples
@@ -91,9 +92,7 @@ def _bulk(
 def _by_uuid(answer: Iterable[tuple[Any, dict[str, object]]]) -> dict[str, DomainStats]:
     now = time.monotonic()
     return {
-        handle.UUIDString(): DomainStats(
-            handle.UUIDString(), name, now, credible(values)
-        )
+        (uuid := handle.UUIDString()): DomainStats(uuid, name, now, credible(values))
         for handle, values in answer
         if (name := name_of(handle)) is not None
     }
@@ -111,8 +110,7 @@ def fleet_stats(link: Link, groups: StatsGroup) -> dict[str, DomainStats]:
     def complete(call: Call, uuid: str) -> None:
         _add_info(call, handles[uuid], samples[uuid].values)
 
-    silent = [u for u, s in samples.items() if _lacking(s.values, groups) & _OF_INFO]
-    each_of(link, silent, complete, _PARALLEL)
+    each_of(link, _lacking(samples, groups & _OF_INFO), complete, _PARALLEL)
     return samples
 
 
@@ -126,16 +124,20 @@ _SIGNS = {
 }
 _OF_INFO = StatsGroup.CPU | StatsGroup.BALLOON | StatsGroup.VCPU
 _OF_DEVICES = StatsGroup.INTERFACE | StatsGroup.BLOCK
+_OF_DOMAINS_THAT_ARE_OFF = StatsGroup.BALLOON | StatsGroup.VCPU
 
 
-def _lacking(values: RawStats, groups: StatsGroup) -> StatsGroup:
-    """The groups that the bulk answer left out of a domain that is on."""
-    if values.get("state.state") in _OFF:
-        groups &= StatsGroup.BALLOON | StatsGroup.VCPU
-    lacking = StatsGroup(0)
-    for group, sign in _SIGNS.items():
-        if groups & group and sign not in values:
-            lacking |= group
+def _lacking(
+    samples: dict[str, DomainStats], groups: StatsGroup
+) -> dict[str, StatsGroup]:
+    """Domains by uuid, with the groups that the bulk answer left out of them."""
+    when_on = {sign: group for group, sign in _SIGNS.items() if group & groups}
+    when_off = {s: g for s, g in when_on.items() if g & _OF_DOMAINS_THAT_ARE_OFF}
+    lacking = {}
+    for uuid, now in samples.items():
+        signs = when_off if now.values.get("state.state") in _OFF else when_on
+        if missing := signs.keys() - now.values.keys():
+            lacking[uuid] = reduce(or_, [signs[sign] for sign in missing])
     return lacking
 
 
