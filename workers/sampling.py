@@ -138,7 +138,7 @@ class Sampler:
     def _publish(self, now: DomainStats) -> Published:
         history = self._history.setdefault(now.uuid, [])
         kept = history[0].values if history else {}
-        if "balloon.current" in kept and "balloon.current" not in now.values:
+        if "balloon.maximum" in kept and "balloon.maximum" not in now.values:
             balloon = {key: kept[key] for key in _BALLOON if key in kept}
             now = now._replace(values=balloon | now.values)
         # A sample taken out of turn, for a newcomer, is too near for a rate.
