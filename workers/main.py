@@ -4,6 +4,7 @@ Dramatiq's Worker runs in this process, without the master process of its comman
 line: whoever runs the Procfile starts a worker again that dies.
 """
 
+import gc
 import signal
 import threading
 from typing import Final
@@ -68,6 +69,8 @@ def main() -> None:
     worker.start()
     publisher = Publisher(changes, "worker")
     publisher.start()
+    # What is there now stays; the collector need not look through it again.
+    gc.freeze()
     structlog.get_logger().info("worker serves")
 
     while not stop.wait(BEAT_S):

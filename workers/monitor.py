@@ -1,6 +1,7 @@
 """The monitor process: owns hosts by lease, watches and samples them, and rings
 again for tasks whose bell or worker was lost."""
 
+import gc
 import signal
 import threading
 import time
@@ -254,6 +255,8 @@ def main() -> None:
     pruning = Pruning(changes, config.virtumancer_audit_days)
     publisher = Publisher(changes, "monitor")
     publisher.start()
+    # What is there now stays; the collector need not look through it again.
+    gc.freeze()
     structlog.get_logger().info("monitor watches")
 
     while not stop.is_set():

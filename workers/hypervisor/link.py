@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -39,6 +39,7 @@ _FAREWELL_S = 1.0
 _RETRY_S = 0.002
 # Asked first, for a line that is not wanted costs 5 us of 80.
 _ROOT = logging.getLogger()
+_UNTRACED: AbstractContextManager[Any] = nullcontext()
 
 
 class Link:
@@ -59,13 +60,24 @@ class Link:
         self.lost: HostUnreachable | None = None
         self.busy = 0
         self._idle = threading.Condition()
-        with self._measured("open"):
-            self._transport = Transport.open(uri, ssh_dir, timeouts.open_s, tls_dir)
-            try:
-                self._virt: Any = self._open()
-            except BaseException:
-                self._transport.close()
-                raise
+        self._counted: dict[str, Any] = {}
+        """Looked up once a verb: that costs as much as all else beside a call."""
+        began = time.monotonic()
+        try:
+            with self._traced("open"):
+                self._connect(ssh_dir, tls_dir)
+        finally:
+            self._count("open", time.monotonic() - began)
+
+    def _connect(self, ssh_dir: Path, tls_dir: Path) -> None:
+        self._transport = Transport.open(
+            self.uri, ssh_dir, self.timeouts.open_s, tls_dir
+        )
+        try:
+            self._virt: Any = self._open()
+        except BaseException:
+            self._transport.close()
+            raise
 
     def _open(self) -> Any:
         with WATCHDOG.limit(self._transport.left_s(), self._transport.cut) as limit:
@@ -145,30 +157,35 @@ class Link:
             self._leave()
 
     def _ask(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        verb = function.__name__
+        began = time.monotonic()
         try:
-            with self._measured(function.__name__):
+            with self._traced(verb):
                 return function(*arguments)
         except FAILURES as error:
             ours = translate(error)
             if isinstance(ours, HostUnreachable):
                 self.lost = self.lost or ours
             raise ours from error
-
-    @contextmanager
-    def _measured(self, verb: str) -> Iterator[None]:
-        """Time what is asked of the host; within a traced task, as its span."""
-        began = time.monotonic()
-        try:
-            with tracing.within(
-                f"libvirt {verb}", "client", **{"virtumancer.host": self._host_id}
-            ):
-                yield
         finally:
-            seconds = time.monotonic() - began
-            metrics.CALL_SECONDS.labels(self._host_id, verb).observe(seconds)
-            if _ROOT.isEnabledFor(logging.DEBUG):
-                ms = round(seconds * 1000, 1)
-                structlog.get_logger().debug(verb, host=self._host_id, ms=ms)
+            self._count(verb, time.monotonic() - began)
+
+    def _traced(self, verb: str) -> AbstractContextManager[Any]:
+        """A span of what is asked of the host, within a traced task."""
+        if not tracing.traceparent():
+            return _UNTRACED
+        facts = {"virtumancer.host": self._host_id}
+        return tracing.within(f"libvirt {verb}", "client", **facts)
+
+    def _count(self, verb: str, seconds: float) -> None:
+        counted = self._counted.get(verb)
+        if counted is None:
+            counted = metrics.CALL_SECONDS.labels(self._host_id, verb)
+            self._counted[verb] = counted
+        counted.observe(seconds)
+        if _ROOT.isEnabledFor(logging.DEBUG):
+            ms = round(seconds * 1000, 1)
+            structlog.get_logger().debug(verb, host=self._host_id, ms=ms)
 
     @contextmanager
     def deadline(self, seconds: float) -> Iterator[None]:
