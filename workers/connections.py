@@ -84,6 +84,15 @@ class Connections:
             return self.get(key)
         return connection
 
+    def adopt(self, key: ConnectionKey, connection: Connection) -> None:
+        """Use this open connection for the host from now on."""
+        future: Future[Connection] = Future()
+        future.set_result(connection)
+        with self._lock:
+            known = self._open.setdefault(key, future)
+        if known is not future:
+            connection.close()
+
     def _fill(self, key: ConnectionKey, future: "Future[Connection]") -> None:
         try:
             future.set_result(self.open(key.uri, key.host_id))

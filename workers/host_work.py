@@ -1,6 +1,7 @@
 """Tasks about a host itself: it is checked, added, or goes on at another address."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from msgspec import Struct
 
@@ -10,7 +11,8 @@ from common.db import sql
 from common.errors import HostIdTaken, HostRemoved
 from common.shapes import Host, HostCheck, TaskKind
 from workers.claimed import ENDED, Claimed, end
-from workers.connections import Connections
+from workers.connections import ConnectionKey, Connections
+from workers.hypervisor.connection import Connection
 from workers.reading import HostSeen
 from workers.sync import Sync
 
@@ -34,22 +36,26 @@ class HostWork:
 
     def connect(self, task: Claimed) -> object:
         """Read a new host, and only then store it with all its VMs."""
-        seen = self._read(task)
-        with self._changes.begin() as change:
-            added = change.one(sql.hosts.add, _DbId, id=task.host_id, uri=task.uri)
-            if added is None:
-                raise HostIdTaken(f"There is a host {task.host_id} already.")
-            self._write(change, task, added.db_id, seen)
+        with self._opened(task) as connection:
+            seen = self._sync.read_host(connection, 0)
+            with self._changes.begin() as change:
+                added = change.one(sql.hosts.add, _DbId, id=task.host_id, uri=task.uri)
+                if added is None:
+                    raise HostIdTaken(f"There is a host {task.host_id} already.")
+                self._write(change, task, added.db_id, seen)
+        self._go_on(task, added, connection)
         return ENDED
 
     def move(self, task: Claimed) -> object:
         """Read a host at its new address, and only then store that."""
-        seen = self._read(task)
-        with self._changes.begin() as change:
-            moved = change.one(sql.hosts.move, _DbId, id=task.host_id, uri=task.uri)
-            if moved is None:
-                raise HostRemoved(f"The host {task.host_id} was removed.")
-            self._write(change, task, moved.db_id, seen)
+        with self._opened(task) as connection:
+            seen = self._sync.read_host(connection, 0)
+            with self._changes.begin() as change:
+                moved = change.one(sql.hosts.move, _DbId, id=task.host_id, uri=task.uri)
+                if moved is None:
+                    raise HostRemoved(f"The host {task.host_id} was removed.")
+                self._write(change, task, moved.db_id, seen)
+        self._go_on(task, moved, connection)
         return ENDED
 
     def check(self, task: Claimed) -> HostCheck:
@@ -60,13 +66,22 @@ class HostWork:
         ok = all(step.ok for step in steps if step.name != "kvm")
         return HostCheck(uri=task.uri, ok=ok, steps=steps)
 
-    def _read(self, task: Claimed) -> HostSeen:
+    @contextmanager
+    def _opened(self, task: Claimed) -> Iterator[Connection]:
+        """A connection that is closed if it was for nothing."""
         assert task.uri
         connection = self._connections.open(task.uri, task.host_id)
         try:
-            return self._sync.read_host(connection, 0)
-        finally:
+            yield connection
+        except BaseException:
             connection.close()
+            raise
+
+    def _go_on(self, task: Claimed, host: _DbId, connection: Connection) -> None:
+        """Whatever is asked of the host next goes over the same connection."""
+        assert task.uri
+        key = ConnectionKey(host.db_id, task.uri, task.host_id)
+        self._connections.adopt(key, connection)
 
     def _write(
         self, change: Change, task: Claimed, host_db_id: int, seen: HostSeen

@@ -28,7 +28,7 @@ from workers import belief, rows
 from workers.hypervisor.connection import Connection
 from workers.hypervisor.records import ListedDomain
 from workers.reading import HostSeen, Known, Reading
-from workers.rows import Sighting, Sizes, Uuid
+from workers.rows import Sighting, Sizes
 
 _NEW_ENOUGH_TO_ANALYZE = 200
 
@@ -39,6 +39,10 @@ class _Number(Struct):
 
 class _Observation(Struct):
     observation: int
+
+
+class _Uuid(Struct):
+    uuid: UUID
 
 
 class _Id(Struct):
@@ -117,7 +121,7 @@ class Sync:
         told += rows.observe_unread(
             change, where, [s for s in seen.changed if not s.domain]
         )
-        told += change.all(sql.vms.remove_absent, Uuid, present=seen.present, **where)
+        told += change.run(sql.vms.remove_absent, present=seen.present, **where)
         change.run(sql.vms.forget_removed, **where)
         change.run(
             sql.hosts.synced,
@@ -147,8 +151,8 @@ class Sync:
             sighting, sizes = self._reading.vm(connection, host_db_id, uuid)
         except UnknownVm:
             with self._changes.begin() as change:
-                if self._is_news(change, host_db_id, observation) and change.all(
-                    sql.vms.remove, Uuid, uuid=uuid, **where
+                if self._is_news(change, host_db_id, observation) and change.run(
+                    sql.vms.remove, uuid=uuid, **where
                 ):
                     change.publish(bus.vms_changed(host_id))
             raise
@@ -189,7 +193,7 @@ class Sync:
         """Rows that had this name before were renamed or are gone: look at them too."""
         for namesake in change.all(
             sql.vms.namesakes,
-            Uuid,
+            _Uuid,
             host_db_id=host_db_id,
             name=listed.name,
             uuid=listed.uuid,

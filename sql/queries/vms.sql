@@ -159,7 +159,7 @@ select uuid, hardware -> 'disks' as disks
 from vms where host_db_id = :host_db_id and uuid = any(:uuids::uuid[]) and hardware is not null;
 
 -- name: observe
--- Writes what is new of what was seen; no row back means nobody is told. What was
+-- Writes what is new of what was seen; no row touched means nobody is told. What was
 -- observed earlier than the row, its host or its removal is old news and left alone.
 insert into vms as v (
     host_db_id, uuid, name, title, description, vcpu_count, memory_bytes, state,
@@ -198,8 +198,7 @@ where v.observation < excluded.observation and (
     excluded.name, excluded.title, excluded.description, excluded.vcpu_count,
     excluded.memory_bytes, excluded.state, excluded.state_reason, excluded.persistent,
     excluded.autostart, excluded.graphics, excluded.hardware, excluded.xml_hash
-)
-returning uuid;
+);
 
 -- name: observe_states
 -- The same for VMs whose XML is what it was, or cannot be read: the cheap facts alone.
@@ -213,8 +212,7 @@ from unnest(
 ) as s (uuid, name, state, state_reason, persistent, autostart)
 where v.host_db_id = :host_db_id and v.uuid = s.uuid and v.observation < :observation
     and (v.name, v.state, v.state_reason, v.persistent, v.autostart)
-        is distinct from (s.name, s.state, s.state_reason, s.persistent, s.autostart)
-returning v.uuid;
+        is distinct from (s.name, s.state, s.state_reason, s.persistent, s.autostart);
 
 -- name: add_unread
 -- A domain whose XML could not be read yet: it is there, and that is all we know.
@@ -230,8 +228,7 @@ from unnest(
 ) as s (uuid, name, state, state_reason, persistent, autostart)
 left join removed_vms r on r.host_db_id = :host_db_id and r.uuid = s.uuid
 where r.observation is null or r.observation < :observation
-on conflict (host_db_id, uuid) do nothing
-returning uuid;
+on conflict (host_db_id, uuid) do nothing;
 
 -- name: seen_again
 -- A single look that found nothing new still is the latest look.
@@ -247,8 +244,7 @@ where host_db_id = :host_db_id and name = :name and uuid <> :uuid::uuid;
 -- After a full listing: rows that are not in it, unless they were seen later.
 delete from vms
 where host_db_id = :host_db_id and observation < :observation
-    and uuid <> all(:present::uuid[])
-returning uuid;
+    and uuid <> all(:present::uuid[]);
 
 -- name: forget_removed
 delete from removed_vms
@@ -263,8 +259,7 @@ with mark as (
         observation = greatest(r.observation, excluded.observation)
 )
 delete from vms
-where host_db_id = :host_db_id and uuid = :uuid::uuid and observation < :observation
-returning uuid;
+where host_db_id = :host_db_id and uuid = :uuid::uuid and observation < :observation;
 
 -- name: analyze
 -- After the first big sync: until then the planner thinks that the table is empty.
