@@ -49,4 +49,5 @@ class Handshake:
             await send({"type": f"{EXTENSION}.start", **start})
             await send({"type": f"{EXTENSION}.body", "body": refusal["body"]})
 
-        await self._app({**scope, REFUSAL: refusal}, receive, send_or_refuse)
+        scope[REFUSAL] = refusal
+        await self._app(scope, receive, send_or_refuse)
