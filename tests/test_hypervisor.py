@@ -5,6 +5,8 @@ import queue
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -22,11 +24,12 @@ from common.errors import (
 from embedded.libvirtd import Libvirtd
 from embedded.machines import define_machine
 from tests.lab.hypervisors import behind_our_back, checked, define, hypervisor
+from tests.lab.proxy import SUSPEND, LibvirtProxy
 from workers.hypervisor import power
 from workers.hypervisor.connection import POWER_ACTIONS, Connection
 from workers.hypervisor.events import start_event_loop, subscribe
 from workers.hypervisor.records import Devices, Event, StatsGroup, Timeouts
-from workers.hypervisor.watchdog import Watchdog
+from workers.hypervisor.watchdog import SLOW_S, Watchdog
 
 RUNNING, PAUSED, OFF = 1, 3, 5
 
@@ -601,6 +604,44 @@ def test_deadlines_pass_in_their_order(eventually: Eventually) -> None:
     assert passed == ["early", "late"]
     assert late.expired
     assert not never.expired
+
+
+def test_each_slow_call_is_told_of_once(eventually: Eventually) -> None:
+    watchdog = Watchdog()
+    told: list[str] = []
+    with watchdog.limit(60, lambda: None, lambda: told.append("slow")) as limit:
+        eventually(lambda: len(told) == 1)
+        limit.renew(60)
+        eventually(lambda: len(told) == 2)
+        with watchdog.limit(3 * SLOW_S, lambda: told.append("cut")):
+            eventually(lambda: told[2:] == ["cut"])
+
+
+def test_a_long_call_does_not_hold_up_others(
+    server: Libvirtd, server_folder: Path, virsh: Any
+) -> None:
+    held = define(virsh, "held")
+    virsh.lookupByUUIDString(held).create()
+    with LibvirtProxy(server.socket, server_folder / "proxy.sock") as proxy:
+        unix = f"test+unix:///default?socket={proxy.listen}"
+        address = checked(unix, server_folder)
+        times = Timeouts(call_s=2)
+        with closing(Connection.open(address, server_folder, times)) as connection:
+
+            def ping_on() -> None:
+                for _ in range(1000):
+                    connection.ping()
+
+            hold = proxy.hold_replies(SUSPEND)
+            with ThreadPoolExecutor(3) as threads:
+                long = threads.submit(connection.power, held, "suspend")
+                try:
+                    for other in [threads.submit(ping_on) for _ in range(2)]:
+                        other.result()
+                    assert not long.done()
+                finally:
+                    hold.release()
+                long.result()
 
 
 def test_a_deadline_that_is_lifted_never_cuts(eventually: Eventually) -> None:

@@ -57,7 +57,7 @@ def fleet(
         return httpx.Client(base_url=locked.url, headers=headers, timeout=15)
 
     mine = rows.vm(rows.host("kvm-1"), "web")
-    other = rows.vm(rows.host("lab-1"), "db")
+    other = rows.vm(rows.host("lab-1"), "payroll")
     with client() as everything, client(hosts=["kvm-*"]) as limited:
         yield Fleet(rows, locked, everything, limited, mine, other)
 
@@ -106,7 +106,7 @@ def test_lists_and_sums_leave_out_what_is_not_seen(fleet: Fleet) -> None:
     for path, key in (("/api/hosts", "id"), ("/api/vms", "host_id")):
         assert ids(fleet.everything.get(path), key) == {"kvm-1", "lab-1"}
         assert ids(fleet.limited.get(path), key) == {"kvm-1"}
-    assert ids(fleet.limited.get("/api/vms?q=db"), "name") == set()
+    assert ids(fleet.limited.get("/api/vms?q=payroll"), "name") == set()
     overview = fleet.limited.get("/api/overview").json()
     assert overview["hosts"] == overview["vms"] == 1
     assert [host["id"] for host in overview["by_host"]] == ["kvm-1"]
@@ -131,9 +131,9 @@ def test_the_rest_is_404_as_if_there_were_nothing(fleet: Fleet) -> None:
         ("GET", "{}/vms"),
         ("GET", "{}/info"),
         ("POST", "{}/disconnect"),
-        ("GET", "{}/vms/db"),
-        ("GET", "{}/vms/db/hardware"),
-        ("POST", "{}/vms/db/action"),
+        ("GET", "{}/vms/payroll"),
+        ("GET", "{}/vms/payroll/hardware"),
+        ("POST", "{}/vms/payroll/action"),
     ):
         unseen = problem(method, path, "lab-1")
         assert unseen["status"] == 404
@@ -155,7 +155,7 @@ def test_tasks_of_other_hosts_are_not_there(
 ) -> None:
     worker.answers["start"] = lambda task: None
     act = {"action": "start"}
-    for host, vm in (("kvm-1", "web"), ("lab-1", "db")):
+    for host, vm in (("kvm-1", "web"), ("lab-1", "payroll")):
         path = f"/api/hosts/{host}/vms/{vm}/action"
         answer = fleet.everything.post(path, json=act, headers=AT_ONCE)
         assert answer.status_code < 300
@@ -176,7 +176,7 @@ def test_an_action_on_many_acts_on_what_is_seen(
 ) -> None:
     worker.answers["start"] = lambda task: None
     all_vms = {"action": "start", "filter": {"name": "*"}}
-    named = {"action": "start", "vms": [{"host": "lab-1", "name": "db"}]}
+    named = {"action": "start", "vms": [{"host": "lab-1", "name": "payroll"}]}
 
     mine = fleet.limited.post("/api/actions", json=all_vms, headers=AT_ONCE)
     both = fleet.everything.post("/api/actions", json=all_vms, headers=AT_ONCE)
@@ -267,11 +267,11 @@ def test_what_was_missed_is_told_only_as_far_as_it_is_seen(fleet: Fleet) -> None
 
 
 def test_stats_of_other_hosts_cannot_be_had(fleet: Fleet) -> None:
-    address = {"hostId": "lab-1", "vmName": "db"}
+    address = {"hostId": "lab-1", "vmName": "payroll"}
     with fleet.socket(fleet.limited) as socket:
         socket.send(json.dumps({"type": "subscribe-vm-stats", "payload": address}))
         assert json.loads(socket.recv(10))["payload"]["code"] == "unknown-host"
-    answer = fleet.limited.get("/api/events?vm-stats=lab-1/db")
+    answer = fleet.limited.get("/api/events?vm-stats=lab-1/payroll")
     assert answer.status_code == 404
 
 

@@ -194,6 +194,7 @@ HEADER: Final = struct.Struct(">IIIIIII")
 
 LOOK_UP = 24
 XML = 14
+SUSPEND = 34
 STATE = 212
 STATS = 344
 PRESSES = {
@@ -202,7 +203,7 @@ PRESSES = {
     27: "reboot",
     28: "resume",
     33: "shutdown",
-    34: "suspend",
+    SUSPEND: "suspend",
     245: "reset",
 }
 """The numbers of remote_protocol.x, and our verbs that lead to them."""

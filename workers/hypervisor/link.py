@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -144,7 +144,7 @@ class Link:
         """Many calls in a row, each within so many seconds; spares the set-up."""
         self._enter()
         try:
-            with self._limit(seconds) as limit:
+            with self._limit(seconds, self._nudge) as limit:
 
                 def call(function: Callable[..., Any], *arguments: Any) -> Any:
                     if self.lost is not None:
@@ -194,14 +194,16 @@ class Link:
             yield
 
     @contextmanager
-    def _limit(self, seconds: float) -> Iterator[Limit]:
+    def _limit(
+        self, seconds: float, slow: Callable[[], None] | None = None
+    ) -> Iterator[Limit]:
         def cut() -> None:
             self.lost = self.lost or HostTimeout(
                 f"{self.uri} did not answer within {seconds:g} seconds."
             )
             self._transport.cut()
 
-        with WATCHDOG.limit(seconds, cut) as limit:
+        with WATCHDOG.limit(seconds, cut, slow) as limit:
             try:
                 yield limit
             except VirtumancerError as error:
@@ -210,6 +212,26 @@ class Link:
                 raise
         if limit.expired:
             raise self._lost()
+
+    def _nudge(self) -> None:
+        """A call is slow: see to it that it was sent at all.
+
+        Of threads that share a connection the first reads and sends for all. Before
+        10.0 libvirt can fail to wake it for another one's call, which then lies there
+        for as long as the first call takes ("rpc: fix race in waking up client event
+        loop", 7d959c30). One more call wakes it.
+        """
+        if self.busy > 1:
+            threading.Thread(target=self._wake, name="nudge", daemon=True).start()
+
+    def _wake(self) -> None:
+        # It has no deadline: those of the calls that it is for cut it off too.
+        with suppress(HostUnreachable):
+            self._enter()
+            try:
+                try_to(self._virt.getLibVersion)
+            finally:
+                self._leave()
 
     def _lost(self) -> HostUnreachable:
         """A fresh copy of the first reason, since an exception carries a traceback."""
