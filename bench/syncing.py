@@ -87,10 +87,11 @@ def far(rig: Rig, size: Size) -> list[Figure]:
         way_s = LINK_S / 2
         stack.enter_context(Script("slow_link", server.socket, link, way_s, "all"))
         calls = stack.enter_context(Script("libvirt_calls", test_uri(link)))
-        wire = stack.enter_context(Wire(port_of(lab.webs[0])))
         for _ in range(size.rounds):
             floor.append(calls.ask("sync"))
-            ours.append(first_sync(lab, wire, test_uri(link)))
+            # A connection that is silent for as long as the floor takes is closed.
+            with Wire(port_of(lab.webs[0])) as wire:
+                ours.append(first_sync(lab, wire, test_uri(link)))
     return [_figure("sync-far", ours, floor, at_most_times(0.4))]
 
 

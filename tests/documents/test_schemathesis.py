@@ -8,7 +8,7 @@ from tests.lab.admission import admit
 from tests.lab.system import System
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
-BUDGET_S = 30
+BUDGET_S = 20
 
 
 def test_schemathesis_finds_nothing(running: System, tmp_path: Path) -> None:
