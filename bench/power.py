@@ -51,27 +51,29 @@ def busy(rig: Rig, size: Size) -> list[Figure]:
     floor: list[float] = []
     each = size.clients // size.hosts
     with ExitStack() as stack:
-        server = stack.enter_context(rig.hypervisor())
-        names = stack.enter_context(domains(server, 2 * size.clients))
-        mine, bare = names[: size.clients], names[size.clients :]
+        servers = [stack.enter_context(rig.hypervisor()) for _ in range(size.hosts)]
+        for server in servers:
+            names = stack.enter_context(domains(server, 2 * each))
+        mine, bare = names[:each], names[each:]
         lab = stack.enter_context(rig.system())
         lab.start()
-        hosts = [f"host-{number}" for number in range(size.hosts)]
-        for host_id in hosts:
+        hosts = {f"host-{n}": server for n, server in enumerate(servers)}
+        for host_id, server in hosts.items():
             lab.add_host(host_id, test_uri(server.socket))
         settled(lab)
         load = stack.enter_context(Script("http_clients"))
-        uri = server.uri("test", "default")
-        calls = stack.enter_context(Script("libvirt_calls", *[uri] * size.hosts))
+        uris = [server.uri("test", "default") for server in servers]
+        calls = stack.enter_context(Script("libvirt_calls", *uris))
         requests = [
-            [press(hosts[n // each], name, verb).decode() for verb in VERBS]
-            for n, name in enumerate(mine)
+            [press(host_id, name, verb).decode() for verb in VERBS]
+            for host_id in hosts
+            for name in mine
         ]
-        parts = [bare[n * each : (n + 1) * each] for n in range(size.hosts)]
         for _ in range(size.rounds):
-            floor.append(calls.ask("busy", names=parts, seconds=size.seconds / 4))
-            for name in mine:
-                calls.ask("act", name=name, action="off")
+            floor.append(
+                calls.ask("busy", names=[bare] * size.hosts, seconds=size.seconds / 4)
+            )
+            calls.ask("off", names=[mine] * size.hosts)
             settled(lab)
             done = load.ask(
                 "load",

@@ -24,10 +24,10 @@ def _actions(rig: Rig, size: Size) -> list[Figure]:
     counts = [n for n in (1, 2, 4, 8) if n <= size.hosts]
     found: dict[int, list[float]] = {count: [] for count in counts}
     with ExitStack() as stack:
-        server = stack.enter_context(rig.hypervisor())
-        names = stack.enter_context(domains(server, SHARE * size.hosts))
         links = [rig.socket() for _ in range(size.hosts)]
         for link in links:
+            server = stack.enter_context(rig.hypervisor())
+            names = stack.enter_context(domains(server, SHARE))
             arguments = (server.socket, link, SLOW_S, "actions")
             stack.enter_context(Script("slow_link", *arguments))
         lab = stack.enter_context(rig.system())
@@ -37,8 +37,9 @@ def _actions(rig: Rig, size: Size) -> list[Figure]:
         settled(lab)
         load = stack.enter_context(Script("http_clients"))
         requests = [
-            [press(f"host-{n // SHARE}", name, verb).decode() for verb in VERBS]
-            for n, name in enumerate(names)
+            [press(f"host-{number}", name, verb).decode() for verb in VERBS]
+            for number in range(size.hosts)
+            for name in names
         ]
         for _ in range(size.rounds):
             for count in counts:
@@ -51,8 +52,9 @@ def _actions(rig: Rig, size: Size) -> list[Figure]:
                 assert set(done["statuses"]) == {"204"}, done
                 found[count].append(done["a_second"])
                 settled(lab)
-                for n, name in enumerate(names[: count * SHARE]):
-                    lab.act(f"host-{n // SHARE}", name, "destroy")
+                for number in range(count):
+                    for name in names:
+                        lab.act(f"host-{number}", name, "destroy")
     one = median(found[1]).value
     target = at_least_share(0.9)
     return [

@@ -50,7 +50,9 @@ class Change(_Outbox):
         self._conn = conn
 
     def all(self, query: Query, shape: type[T], **params: object) -> list[T]:
-        return all_of(self._conn.execute(query.text, params), shape)
+        return all_of(
+            self._conn.execute(query.text, params, prepare=query.prepare), shape
+        )
 
     def one(self, query: Query, shape: type[T], **params: object) -> T | None:
         rows = self.all(query, shape, **params)
@@ -66,7 +68,7 @@ class Change(_Outbox):
 
     def run(self, query: Query, **params: object) -> int:
         """Run a statement that returns nothing; the number of rows it touched."""
-        return self._conn.execute(query.text, params).rowcount
+        return self._conn.execute(query.text, params, prepare=query.prepare).rowcount
 
 
 class Changes:
@@ -117,7 +119,7 @@ class AsyncChange(_Outbox):
         self._conn = conn
 
     async def all(self, query: Query, shape: type[T], **params: object) -> list[T]:
-        cursor = await self._conn.execute(query.text, params)
+        cursor = await self._conn.execute(query.text, params, prepare=query.prepare)
         rows = await cursor.fetchall()
         return msgspec.convert(rows, list[shape])  # type: ignore[valid-type]
 
@@ -126,7 +128,9 @@ class AsyncChange(_Outbox):
         return rows[0] if rows else None
 
     async def run(self, query: Query, **params: object) -> int:
-        return (await self._conn.execute(query.text, params)).rowcount
+        return (
+            await self._conn.execute(query.text, params, prepare=query.prepare)
+        ).rowcount
 
 
 class AsyncChanges:

@@ -6,6 +6,7 @@ violation of a constraint, which is an answer and not a failure.
 
 import asyncio
 import logging
+import re
 import select
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
@@ -35,10 +36,16 @@ set_json_loads(msgspec.json.decode)
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A statement from ``sql/queries/FILE.sql`` and its name there."""
+    """A statement from ``sql/queries/FILE.sql`` and its name there.
+
+    Postgres plans a statement once for each connection, which is half of what a small
+    one costs. One with filters that may be left out is planned for the very values:
+    only then the indexes are used. ``prepare`` is what psycopg is to be told.
+    """
 
     name: str
     text: str
+    prepare: bool | None = None
 
 
 # It guesses at what a statement returns; here the caller says.
@@ -49,8 +56,15 @@ def _load(path: Path) -> SimpleNamespace:
     found = aiosql.from_path(path, "psycopg", mandatory_parameters=False)
     names = (n for n in found.available_queries if not n.endswith("_cursor"))
     return SimpleNamespace(
-        **{n: Query(f"{path.stem}.{n}", getattr(found, n).sql) for n in names}
+        **{n: _query(f"{path.stem}.{n}", getattr(found, n).sql) for n in names}
     )
+
+
+_MAY_BE_LEFT_OUT = re.compile(r"%\(\w+\)s(::\w+)? is null or ")
+
+
+def _query(name: str, text: str) -> Query:
+    return Query(name, text, False if _MAY_BE_LEFT_OUT.search(text) else None)
 
 
 sql: Any = SimpleNamespace(
@@ -58,10 +72,10 @@ sql: Any = SimpleNamespace(
 )
 """``sql.vms.observe`` is the query ``observe`` of ``sql/queries/vms.sql``."""
 
-# Searches have optional filters: only a plan for the very values uses the indexes.
+# Nothing here runs for so long that a compiled plan would pay.
 _OPTIONS = (
     "-c timezone=UTC -c statement_timeout=10000 -c lock_timeout=5000"
-    " -c idle_in_transaction_session_timeout=10000 -c plan_cache_mode=force_custom_plan"
+    " -c idle_in_transaction_session_timeout=10000 -c jit=off"
 )
 _CONNECT: dict[str, Any] = {
     "autocommit": True,
@@ -187,7 +201,9 @@ class Reader:
 
     def all(self, query: Query, shape: type[T], **params: object) -> list[T]:
         with translated(), self._pool.connection() as conn:
-            return all_of(conn.execute(query.text, params), shape)
+            return all_of(
+                conn.execute(query.text, params, prepare=query.prepare), shape
+            )
 
     def one(self, query: Query, shape: type[T], **params: object) -> T | None:
         rows = self.all(query, shape, **params)
@@ -207,7 +223,7 @@ class AsyncReader:
     async def _rows(self, query: Query, params: Row) -> list[Row]:
         with translated():
             async with self._pool.connection() as conn:
-                cursor = await conn.execute(query.text, params)
+                cursor = await conn.execute(query.text, params, prepare=query.prepare)
                 return await cursor.fetchall()
 
     async def one(self, query: Query, shape: type[T], **params: object) -> T | None:

@@ -28,6 +28,14 @@ class Calls:
         _act(domain, action)
         return (time.perf_counter() - began) * 1000
 
+    def off(self, names: list[list[str]]) -> None:
+        """Destroy those that run; names stand by connection."""
+        for connection, of_host in zip(self._connections, names, strict=True):
+            for name in of_host:
+                domain = connection.lookupByName(name)
+                if domain.state()[0] != OFF:
+                    domain.destroy()
+
     def busy(self, names: list[list[str]], seconds: float) -> float:
         """Actions a second, of one thread a name; names stand by connection."""
         until = time.monotonic() + seconds
@@ -105,10 +113,10 @@ class Callback:
 
 
 def _act(domain: Any, action: str) -> None:
-    state, _reason = domain.state()
+    domain.state()
     if action == "start":
         domain.create()
-    elif action == "destroy" or state != OFF:
+    else:
         domain.destroy()
 
 
@@ -117,6 +125,7 @@ def main() -> None:
     callback = Callback()
     serve(
         act=calls.act,
+        off=calls.off,
         busy=calls.busy,
         sync=calls.sync,
         stats=calls.stats,

@@ -33,7 +33,8 @@ select hardware from vms where db_id = :db_id;
 
 -- name: search
 -- The parameters that are no column of the list are folded away in planning, so that
--- only one branch of each choice is left, and its index is used.
+-- only one branch of each choice is left, and its index is used. What fits few VMs is an
+-- array, which is found by primary key; what may fit many is looked up row by row.
 select l.*
 from listed_vms l
 cross join lateral (
@@ -50,8 +51,12 @@ where (:sight::text is null or host_id ~ :sight)
     and (:name::text is null or name like :name)
     and (:state::int is null or state = :state)
     and (:uuid::uuid is null or uuid = :uuid)
-    and (:mac::jsonb is null or db_id in (select db_id from vms where hardware @> :mac))
-    and (:disk::jsonb is null or db_id in (select db_id from vms where hardware @> :disk))
+    and (:mac::jsonb is null or db_id = any (array(
+        select db_id from vms where hardware @> :mac
+    )))
+    and (:disk::jsonb is null or db_id = any (array(
+        select db_id from vms where hardware @> :disk
+    )))
     and (:network::text is null or db_id in (
         select db_id from vms
         where hardware @> jsonb_build_object('networks', jsonb_build_array(
@@ -104,8 +109,12 @@ where (:sight::text is null or host_id ~ :sight)
     and (:name::text is null or name like :name)
     and (:state::int is null or state = :state)
     and (:uuid::uuid is null or uuid = :uuid)
-    and (:mac::jsonb is null or db_id in (select db_id from vms where hardware @> :mac))
-    and (:disk::jsonb is null or db_id in (select db_id from vms where hardware @> :disk))
+    and (:mac::jsonb is null or db_id = any (array(
+        select db_id from vms where hardware @> :mac
+    )))
+    and (:disk::jsonb is null or db_id = any (array(
+        select db_id from vms where hardware @> :disk
+    )))
     and (:network::text is null or db_id in (
         select db_id from vms
         where hardware @> jsonb_build_object('networks', jsonb_build_array(

@@ -158,7 +158,9 @@ class ScriptedWorker(threading.Thread):
             result=result and Jsonb(result),
         )
         self._rows.publish(bus.task_ended(task_id))
-        parents = "select parent_id from tasks where id = %(id)s and parent_id is not null"
+        parents = (
+            "select parent_id from tasks where id = %(id)s and parent_id is not null"
+        )
         for row in self._rows.run(parents, id=task_id):
             self._rows.publish(bus.task_ended(row["parent_id"]))
 
