@@ -4,7 +4,6 @@ Dramatiq's Worker runs in this process, without the master process of its comman
 line: whoever runs the Procfile starts a worker again that dies.
 """
 
-import gc
 import signal
 import threading
 from typing import Final
@@ -21,7 +20,7 @@ from common.errors import StoreUnavailable
 from common.measurements import Publisher
 from common.queue import Queue, WakeBroker
 from common.uri_policy import UriPolicy
-from workers import actors
+from workers import actors, garbage
 from workers.actors import Patience, Tasks, Work
 from workers.connections import Connections
 from workers.hypervisor.records import Timeouts
@@ -69,8 +68,7 @@ def main() -> None:
     worker.start()
     publisher = Publisher(changes, "worker")
     publisher.start()
-    # What is there now stays; the collector need not look through it again.
-    gc.freeze()
+    garbage.settle()
     structlog.get_logger().info("worker serves")
 
     while not stop.wait(BEAT_S):

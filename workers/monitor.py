@@ -1,7 +1,6 @@
 """The monitor process: owns hosts by lease, watches and samples them, and rings
 again for tasks whose bell or worker was lost."""
 
-import gc
 import signal
 import threading
 import time
@@ -23,6 +22,7 @@ from common.measurements import Publisher
 from common.queue import Bell, Queue, WakeBroker
 from common.settings import Settings
 from common.uri_policy import UriPolicy
+from workers import garbage
 from workers.connections import Connections
 from workers.fleet import FleetSample
 from workers.hypervisor import events
@@ -255,8 +255,7 @@ def main() -> None:
     pruning = Pruning(changes, config.virtumancer_audit_days)
     publisher = Publisher(changes, "monitor")
     publisher.start()
-    # What is there now stays; the collector need not look through it again.
-    gc.freeze()
+    garbage.settle()
     structlog.get_logger().info("monitor watches")
 
     while not stop.is_set():
