@@ -7,6 +7,7 @@ by itself opens nothing.
 """
 
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -118,6 +119,7 @@ def _is_from_elsewhere(req: Request) -> bool:
     return site not in ("same-origin", "none") and not followed
 
 
+@lru_cache(maxsize=1000)
 def _authority(url: str) -> Authority | None:
     """None if there is more or less to it than a name and a port."""
     try:

@@ -6,7 +6,8 @@ routes are found by the encoded path, and each segment is decoded when it is mat
 
 import re
 import time
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 from urllib.parse import quote, unquote_to_bytes
 
 import falcon.asgi
@@ -16,6 +17,8 @@ from uuid_utils.compat import uuid7
 
 from api.principal import known_principal
 
+# Kept, so that it is put together once and not for each line.
+_LOG: Final = structlog.get_logger()
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 _QUERY_CHARACTERS = "".join(map(chr, range(0x21, 0x7F)))
 
@@ -24,17 +27,16 @@ class Request(falcon.asgi.Request):
     """A request that is routed by its encoded path."""
 
     def __init__(self, scope: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        query = quote(scope["query_string"], safe=_QUERY_CHARACTERS)
-        scope = scope | {
-            "path": _normal(scope["raw_path"]),
-            "query_string": query.encode(),
-        }
+        scope = scope | {"path": _normal(scope["raw_path"])}
+        if query := scope["query_string"]:
+            scope["query_string"] = quote(query, safe=_QUERY_CHARACTERS).encode()
         if scope.get("method") == "HEAD":
             # Answered like GET; the server leaves the body out (RFC 9110, 9.3.2).
             scope["method"] = "GET"
         super().__init__(scope, *args, **kwargs)
 
 
+@lru_cache(maxsize=1000)
 def _normal(raw_path: bytes) -> str:
     """The path with each byte spelled in one way only (RFC 3986, 6.2.2.2)."""
     return "/".join(quote(unquote_to_bytes(s), safe="") for s in raw_path.split(b"/"))
@@ -72,7 +74,7 @@ class RequestIds:
         resource: object,
         succeeded: bool,  # noqa: FBT001
     ) -> None:
-        structlog.get_logger().info(
+        _LOG.info(
             "request",
             method=req.method,
             path=req.path,
