@@ -127,13 +127,15 @@ class Outcomes:
         return await self._awaited(task_id, end, wait_s)
 
     async def _awaited(
-        self, task_id: UUID, end: "asyncio.Future[None]", wait_s: float
+        self, task_id: UUID, end: "asyncio.Future[Task | None]", wait_s: float
     ) -> Task:
         clock = asyncio.get_running_loop().time
         deadline = clock() + wait_s
         while True:
             left_s = 0 if self._relay.stopping else deadline - clock()
             await asyncio.wait({end}, timeout=max(0, left_s))
+            if end.done() and (ended := end.result()):
+                return ended
             # Asked for before the look, so that no end falls in between.
             end = self._relay.end_of(task_id)
             task = await self._row(task_id)

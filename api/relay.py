@@ -21,7 +21,7 @@ from api.principal import Principal
 from common import bus, metrics
 from common.db import AsyncReader, sql
 from common.errors import StoreUnavailable
-from common.shapes import Host, HostsChanged
+from common.shapes import Host, HostsChanged, Task
 
 PATIENCE_S = 3
 """Redis is asked for a sign of life after so long, and given up after twice that."""
@@ -60,7 +60,7 @@ class Relay:
         self._wishes = asyncio.Event()
         self._linked = asyncio.Event()
         # Weak: an awaited future lives as long as the requests that wait for it.
-        self._ends: WeakValueDictionary[UUID, asyncio.Future[None]] = (
+        self._ends: WeakValueDictionary[UUID, asyncio.Future[Task | None]] = (
             WeakValueDictionary()
         )
         self.left = 0
@@ -119,8 +119,8 @@ class Relay:
             if outbox.principal.id == token_id:
                 outbox.close(POLICY_VIOLATION)
 
-    def end_of(self, task_id: UUID) -> asyncio.Future[None]:
-        """Resolves when the task ended, or when its row should be looked at again."""
+    def end_of(self, task_id: UUID) -> asyncio.Future[Task | None]:
+        """Resolves to the task that ended, or None when its row is to be looked at."""
         end = self._ends.get(task_id)
         if end is None:
             end = asyncio.get_running_loop().create_future()
@@ -191,7 +191,7 @@ class Relay:
             case "message" if name in BELLS:
                 self.bell.set()
                 if name == bus.TASKS_ENDED.encode():
-                    self._resolve(UUID(data.decode()))
+                    self._resolve(*bus.ended_task(data))
             case "message" if name == bus.TOKENS.encode():
                 self.on_revoked(UUID(data.decode()))
             case "message":
@@ -260,10 +260,10 @@ class Relay:
         for task_id in list(self._ends):
             self._resolve(task_id)
 
-    def _resolve(self, task_id: UUID) -> None:
+    def _resolve(self, task_id: UUID, ended: bytes = b"") -> None:
         end = self._ends.pop(task_id, None)
         if end is not None and not end.done():
-            end.set_result(None)
+            end.set_result(msgspec.json.decode(ended, type=Task) if ended else None)
 
 
 async def _let_others_send() -> None:

@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from common.log import Outage
-from common.shapes import HostAddress, HostsChanged, ServerFrame, VmsChanged
+from common.shapes import HostAddress, HostsChanged, ServerFrame, Task, VmsChanged
 
 FRAMES: Final = "virtumancer:frames:*"
 """A host's ``hosts-changed`` and ``vms-changed``, for every socket that may see it."""
@@ -39,6 +39,7 @@ QUEUE_NAMESPACE: Final = "virtumancer:queue"
 
 _FRAMES_PREFIX: Final = FRAMES.removesuffix("*")
 _STATS_PREFIX: Final = "virtumancer:stats:"
+_UUID_LENGTH: Final = 36
 _SCRAPED_S: Final = 180
 """A scraper that has not come for so long has gone."""
 PROBLEMS: Final = (redis.RedisError, OSError)
@@ -83,8 +84,15 @@ def frame(host_id: str, message: ServerFrame) -> Published:
     return frames_channel(host_id), msgspec.json.encode(message)
 
 
-def task_ended(task_id: UUID) -> Published:
-    return TASKS_ENDED, str(task_id).encode()
+def task_ended(task_id: UUID, task: Task | None = None) -> Published:
+    """For whoever waits: how it ended, or that its row is to be looked at."""
+    ended = b"" if task is None else msgspec.json.encode(task)
+    return TASKS_ENDED, str(task_id).encode() + ended
+
+
+def ended_task(body: bytes) -> tuple[UUID, bytes]:
+    """The id in such a message, and the task's JSON if it is there."""
+    return UUID(body[:_UUID_LENGTH].decode()), body[_UUID_LENGTH:]
 
 
 def token_revoked(token_id: UUID) -> Published:

@@ -9,7 +9,7 @@ from psycopg.types.json import Jsonb
 from common import bus
 from common.changes import Change
 from common.db import sql
-from common.shapes import Problem, TaskKind
+from common.shapes import Problem, Task, TaskKind
 
 
 class Claimed(Struct, frozen=True):
@@ -45,8 +45,9 @@ def end(
     problem: Problem | None = None,
 ) -> None:
     """Write how a task ended, unless it has, and tell whoever waits."""
-    change.run(
+    ended = change.one(
         sql.tasks.end,
+        Task,
         id=task.id,
         process_id=task.process_id,
         state="failed" if problem else "done",
@@ -54,7 +55,7 @@ def end(
         result=_jsonb(result),
     )
     # Also when it had ended: the answer to an earlier try may have been lost.
-    change.publish(bus.task_ended(task.id))
+    change.publish(bus.task_ended(task.id, ended))
     if task.parent_id is not None:
         change.publish(bus.task_ended(task.parent_id))
 

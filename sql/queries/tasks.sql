@@ -194,7 +194,7 @@ update tasks set
     state = :state, ended_at = now(), problem = :problem, result = :result,
     process_id = null
 where id = :id and state = 'running' and process_id = :process_id
-returning id;
+returning *;
 
 -- name: end_of_host
 -- A host that is removed takes its unfinished tasks along.

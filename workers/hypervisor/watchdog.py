@@ -16,6 +16,8 @@ from typing import Final
 
 SLOW_S: Final = 0.1
 """Most calls end in a millisecond."""
+_AWAKE_S: Final = 1.0
+"""Calls come in bursts."""
 
 
 class Limit:
@@ -47,6 +49,7 @@ class Watchdog:
         self._waiting: list[tuple[float, int, Limit]] = []
         self._numbers = itertools.count()
         self._wakes_at = inf
+        self._awake_until = 0.0
         self._thread: threading.Thread | None = None
 
     @contextmanager
@@ -75,8 +78,9 @@ class Watchdog:
                 )
                 self._thread.start()
             looked_at = self._push(limit)
-            # Mostly the thread sleeps towards an earlier deadline already, and a call
-            # that ends in time never wakes it.
+            self._awake_until = time.monotonic() + _AWAKE_S
+            # Mostly the thread looks earlier already, and a call that ends in time
+            # never wakes it.
             if looked_at < self._wakes_at:
                 self._changed.notify()
 
@@ -104,8 +108,11 @@ class Watchdog:
         """Wait for the next that is to be told."""
         with self._changed:
             while True:
-                self._wakes_at = self._waiting[0][0] if self._waiting else inf
                 now = time.monotonic()
+                self._wakes_at = self._waiting[0][0] if self._waiting else inf
+                if now < self._awake_until:
+                    # To be woken by each call would cost more than to look by itself.
+                    self._wakes_at = min(self._wakes_at, now + SLOW_S)
                 if self._wakes_at > now:
                     forever = self._wakes_at == inf
                     self._changed.wait(None if forever else self._wakes_at - now)
