@@ -75,7 +75,7 @@ def test_a_full_disk_writes_nothing_wrong_and_is_recovered_from(
             lab.add_host("one", uri(host))
             ballast = fill(disk)
             statuses = [
-                lab.act("one", name, "start", "wait=3").status_code
+                lab.act("one", name, "start", "wait=1").status_code
                 for name in names
                 if postgres.running
             ]
