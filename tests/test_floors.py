@@ -18,6 +18,7 @@ FLOORS = {
             "workers.stats",
             "workers.rows",
             "workers.belief",
+            "workers.garbage",
             "workers.lanes",
             "workers.leases",
             "workers.pruning",

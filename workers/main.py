@@ -28,7 +28,7 @@ from workers.lanes import Lanes
 from workers.leases import BEAT_S, Presence
 from workers.sync import Sync
 
-_SHUTDOWN_S: Final = 7.0
+_SHUTDOWN_S: Final = 6.0
 
 
 class _InUse(Struct):
