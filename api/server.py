@@ -26,6 +26,8 @@ FRAME_BYTES = 64 * 1024
 BACKLOG = 2048
 FINISH_S = 4
 """Requests get so long to finish when the process ends."""
+HEARD_S = 0.5
+"""When the process ends, whoever is connected is heard for so long."""
 REQUEST_S = 10
 """A request that takes longer to come whole is not waited for."""
 URL_BYTES = 8 * 1024
@@ -207,6 +209,8 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:
             server.close()
+        # Who was let in last is just asking.
+        await asyncio.sleep(HEARD_S)
         await self._drain()
         await super().shutdown(sockets)
 

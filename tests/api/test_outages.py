@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import signal
 import socket
 import threading
 import time
@@ -202,6 +203,18 @@ def test_sigterm_ends_also_with_clients_that_are_stuck(
 
     assert code == 0
     assert took_s < 10
+
+
+def test_who_has_just_connected_is_answered_before_the_end(web: Webs) -> None:
+    server = web()
+    assert httpx.get(f"{server.url}/api/problems").status_code == 200
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        client.sendall(b"GET /api/problems HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+
+        assert client.recv(12) == b"HTTP/1.1 200"
+    assert server.process.wait(15) == 0
 
 
 def test_two_processes_share_a_port(web: Webs, eventually: Callable[..., None]) -> None:
