@@ -16,6 +16,8 @@ def test_one_scrape_shows_all_processes(
     [host] = hosts(1)
     lab.add_host("alpha", uri(host))
     lab.listen()
+    # Before that its monitor hears of no event, and looks at everything instead.
+    eventually(lambda: lab.said("host connected", host="alpha"), 10)
 
     assert lab.act("alpha", "one", "start").status_code == 204
 
