@@ -42,6 +42,8 @@ def seen(new_lab: NewLab, domains: Libvirtd) -> Iterator[Scrape]:
         lab.start()
         lab.add_host("real", domains.uri("qemu", "session"))
         lab.listen().close()
+        # Before that its monitor hears of no event, and looks at everything instead.
+        eventually(lambda: lab.said("host connected", host="real"), 10)
         assert lab.act("real", "seen", "suspend").status_code == 204
         wanted = (
             "virtumancer_vm_cpu_seconds_total",
