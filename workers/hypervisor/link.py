@@ -222,7 +222,9 @@ class Link:
         loop", 7d959c30). One more call wakes it.
         """
         if self.busy > 1:
-            threading.Thread(target=self._wake, name="nudge", daemon=True).start()
+            # Where no thread can be had, the deadline still ends it.
+            with suppress(RuntimeError):
+                threading.Thread(target=self._wake, name="nudge", daemon=True).start()
 
     def _wake(self) -> None:
         # It has no deadline: those of the calls that it is for cut it off too.
@@ -278,7 +280,7 @@ class Link:
 
 
 def try_to(function: Callable[..., Any], *arguments: Any) -> None:
-    """Call libvirt in taking leave, when it matters no more what it answers."""
+    """Call libvirt when it does not matter what it answers."""
     try:
         function(*arguments)
     except FAILURES:
