@@ -15,6 +15,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import (
 )
 from websockets.http11 import Request
 
+from api.bell import Bell
+
 EXTENSION: Final = "virtumancer.frames"
 
 Write = Callable[[Iterable["Framed"]], bool]
@@ -56,21 +58,19 @@ def writer_of(scope: Mapping[str, Any]) -> Write | None:
 class _Received:
     """What a client sent, in place of an asyncio.Queue, which weighs 3 KB a socket."""
 
-    __slots__ = ("_events", "_waiter")
+    __slots__ = ("_came", "_events")
 
     def __init__(self) -> None:
         self._events: list[Any] = []
-        self._waiter: asyncio.Future[None] | None = None
+        self._came = Bell()
 
     def put_nowait(self, event: Any) -> None:
         self._events.append(event)
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        self._came.ring()
 
     async def get(self) -> Any:
         while not self._events:
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
+            await self._came.wait()
         return self._events.pop(0)
 
     def empty(self) -> bool:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Final
 
+from api.bell import Bell
 from api.framed import Framed, Write
 from api.principal import Principal
 
@@ -16,23 +17,6 @@ POLICY_VIOLATION: Final = 1008
 INTERNAL_ERROR: Final = 1011
 TRY_AGAIN_LATER: Final = 1013
 """Close codes (RFC 6455, 7.4 and its registry)."""
-
-
-class _Bell:
-    """Wakes the one who waits; an asyncio.Event weighs ten times as much."""
-
-    __slots__ = ("_waiter",)
-
-    def __init__(self) -> None:
-        self._waiter: asyncio.Future[None] | None = None
-
-    async def wait(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
-        await self._waiter
-
-    def ring(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
 
 
 class Outbox:
@@ -55,9 +39,9 @@ class Outbox:
         """Whoever takes frames has sent the last one and waits for the next."""
         self._frames: list[str] = []
         self._characters = 0
-        self._ready = _Bell()
-        self._taken = _Bell()
-        self._closed = _Bell()
+        self._ready = Bell()
+        self._taken = Bell()
+        self._closed = Bell()
 
     def put_shared(self, frame: Framed) -> None:
         """Put a frame that many get; a client that keeps up is written to at once."""

@@ -31,6 +31,7 @@ FLOORS = {
         ("workers.main", "workers.monitor"),
     ),
     "api": (
+        ("api.bell",),
         ("api.framed", "api.handshake", "api.long_lived", "api.roles", "api.throttle"),
         ("api.principal",),
         (

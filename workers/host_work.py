@@ -7,8 +7,8 @@ from msgspec import Struct
 
 from common import bus
 from common.changes import Change, Changes
-from common.db import sql
-from common.errors import HostIdTaken, HostRemoved
+from common.db import Query, sql
+from common.errors import HostIdTaken, HostRemoved, VirtumancerError
 from common.shapes import Host, HostCheck, TaskKind
 from workers.claimed import ENDED, Claimed, end
 from workers.connections import ConnectionKey, Connections
@@ -36,27 +36,13 @@ class HostWork:
 
     def connect(self, task: Claimed) -> object:
         """Read a new host, and only then store it with all its VMs."""
-        with self._opened(task) as connection:
-            seen = self._sync.read_host(connection, 0)
-            with self._changes.begin() as change:
-                added = change.one(sql.hosts.add, _DbId, id=task.host_id, uri=task.uri)
-                if added is None:
-                    raise HostIdTaken(f"There is a host {task.host_id} already.")
-                self._write(change, task, added.db_id, seen)
-        self._go_on(task, added, connection)
-        return ENDED
+        taken = HostIdTaken(f"There is a host {task.host_id} already.")
+        return self._take_up(task, sql.hosts.add, taken)
 
     def move(self, task: Claimed) -> object:
         """Read a host at its new address, and only then store that."""
-        with self._opened(task) as connection:
-            seen = self._sync.read_host(connection, 0)
-            with self._changes.begin() as change:
-                moved = change.one(sql.hosts.move, _DbId, id=task.host_id, uri=task.uri)
-                if moved is None:
-                    raise HostRemoved(f"The host {task.host_id} was removed.")
-                self._write(change, task, moved.db_id, seen)
-        self._go_on(task, moved, connection)
-        return ENDED
+        removed = HostRemoved(f"The host {task.host_id} was removed.")
+        return self._take_up(task, sql.hosts.move, removed)
 
     def check(self, task: Claimed) -> HostCheck:
         """Try the way to a host, and store nothing of it."""
@@ -65,6 +51,23 @@ class HostWork:
         # Without KVM a host is slow, and a host all the same.
         ok = all(step.ok for step in steps if step.name != "kvm")
         return HostCheck(uri=task.uri, ok=ok, steps=steps)
+
+    def _take_up(
+        self, task: Claimed, store: Query, obstacle: VirtumancerError
+    ) -> object:
+        """Raises ``obstacle`` where ``store`` stores nothing."""
+        with self._opened(task) as connection:
+            seen = self._sync.read_host(connection, 0)
+            with self._changes.begin() as change:
+                host = change.one(store, _DbId, id=task.host_id, uri=task.uri)
+                if host is None:
+                    raise obstacle
+                self._write(change, task, host.db_id, seen)
+        assert task.uri
+        # Whatever is asked of the host next goes over the same connection.
+        key = ConnectionKey(host.db_id, task.uri, task.host_id)
+        self._connections.adopt(key, connection)
+        return ENDED
 
     @contextmanager
     def _opened(self, task: Claimed) -> Iterator[Connection]:
@@ -76,12 +79,6 @@ class HostWork:
         except BaseException:
             connection.close()
             raise
-
-    def _go_on(self, task: Claimed, host: _DbId, connection: Connection) -> None:
-        """Whatever is asked of the host next goes over the same connection."""
-        assert task.uri
-        key = ConnectionKey(host.db_id, task.uri, task.host_id)
-        self._connections.adopt(key, connection)
 
     def _write(
         self, change: Change, task: Claimed, host_db_id: int, seen: HostSeen

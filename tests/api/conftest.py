@@ -233,6 +233,17 @@ def server(
     server.kill()
 
 
+@pytest.fixture(scope="module")
+def locked(
+    environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[WebProcess]:
+    """A web process that asks for tokens; each module has its own, and its failures."""
+    log = tmp_path_factory.mktemp("locked") / "web.log"
+    web = start(environment | {"VIRTUMANCER_AUTH": "tokens"}, log)
+    yield web
+    web.kill()
+
+
 @pytest.fixture
 def web(environment: dict[str, str], rows: "Rows", tmp_path: Path) -> Iterator[Webs]:
     running: list[WebProcess] = []

@@ -14,21 +14,11 @@ from api.attempts import MOST_WHOS, ONE_BY_ONE, Budget
 from api.audit import Entry
 from common.errors import WrongState
 from embedded.servers import Postgres
-from tests.api.conftest import Rows, ScriptedWorker, WebProcess, start
+from tests.api.conftest import Rows, ScriptedWorker, WebProcess
 from tests.lab import admission
 
 Eventually = Callable[..., None]
 ACTION = "/api/hosts/kvm-1/vms/web/action"
-
-
-@pytest.fixture(scope="module")
-def locked(
-    environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[WebProcess]:
-    log = tmp_path_factory.mktemp("locked") / "web.log"
-    web = start(environment | {"VIRTUMANCER_AUTH": "tokens"}, log)
-    yield web
-    web.kill()
 
 
 Admitted = Callable[..., httpx.Client]

@@ -35,16 +35,6 @@ PLACES = {
 }
 
 
-@pytest.fixture(scope="module")
-def locked(
-    environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[WebProcess]:
-    log = tmp_path_factory.mktemp("locked") / "web.log"
-    web = start(environment | {"VIRTUMANCER_AUTH": "tokens"}, log)
-    yield web
-    web.kill()
-
-
 def from_elsewhere() -> httpx.HTTPTransport:
     """An address of its own, with no failures to its name."""
     return httpx.HTTPTransport(local_address=f"127.{secrets.randbelow(250) + 1}.7.7")

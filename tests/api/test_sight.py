@@ -14,7 +14,7 @@ from common import bus
 from common.db import sql
 from common.shapes import HostsChanged
 from common.tokens import seconds_of, sees, sight_of
-from tests.api.conftest import Rows, ScriptedWorker, WebProcess, start
+from tests.api.conftest import Rows, ScriptedWorker, WebProcess
 from tests.lab import admission
 
 AT_ONCE = {"Prefer": "respond-async"}
@@ -34,16 +34,6 @@ class Fleet:
     def socket(self, client: httpx.Client) -> ClientConnection:
         shown = {"Authorization": client.headers["Authorization"]}
         return connect(self.web.ws_url, additional_headers=shown)
-
-
-@pytest.fixture(scope="module")
-def locked(
-    environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[WebProcess]:
-    log = tmp_path_factory.mktemp("locked") / "web.log"
-    web = start(environment | {"VIRTUMANCER_AUTH": "tokens"}, log)
-    yield web
-    web.kill()
 
 
 @pytest.fixture
