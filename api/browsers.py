@@ -119,7 +119,7 @@ def _is_from_elsewhere(req: Request) -> bool:
     return site not in ("same-origin", "none") and not followed
 
 
-@lru_cache(maxsize=1000)
+@lru_cache(maxsize=64)
 def _authority(url: str) -> Authority | None:
     """None if there is more or less to it than a name and a port."""
     try:

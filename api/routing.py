@@ -36,7 +36,7 @@ class Request(falcon.asgi.Request):
         super().__init__(scope, *args, **kwargs)
 
 
-@lru_cache(maxsize=1000)
+@lru_cache(maxsize=200)
 def _normal(raw_path: bytes) -> str:
     """The path with each byte spelled in one way only (RFC 3986, 6.2.2.2)."""
     return "/".join(quote(unquote_to_bytes(s), safe="") for s in raw_path.split(b"/"))

@@ -57,7 +57,6 @@ class Postgres(Server):
             "log_timezone": "UTC",
             "timezone": "UTC",
             "max_connections": "200",
-            "jit": "off",
         }
         if not self.durable:
             settings |= {"fsync": "off", "full_page_writes": "off"}
