@@ -6,26 +6,27 @@ what was. Requests that come while the question is under way share the next one.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-from datetime import datetime
-from typing import Final, Generic, NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 import falcon
 import falcon.asgi
 import msgspec
-from msgspec import Struct
 
 from api.etags import tag_of
 from api.inventory import unknown_host
 from api.pages import beyond, page, position
-from common.db import AsyncReader, sql
+from common.db import READ_S, AsyncReader, sql, within
 from common.shapes import Vm
 from common.shapes.parameters import Paging
 from common.shapes.resources import DbId
 
 KEPT_BYTES: Final = 16 * 1024 * 1024
+IN_A_ROW: Final = 20
+"""So many questions are put on one connection before others get it."""
 
-T = TypeVar("T")
+_Version = tuple[object, ...]
+_Answer = asyncio.Future[_Version | None]
 
 
 class Listing(NamedTuple):
@@ -34,16 +35,6 @@ class Listing(NamedTuple):
     body: bytes
     tag: str
     link: str | None
-
-
-class _Version(Struct, frozen=True):
-    host_db_id: int
-    turns: int
-    observed_at: datetime | None
-    vms: int
-    newest: int
-    revisions: int
-    observations: int
 
 
 class _Kept(NamedTuple):
@@ -59,7 +50,7 @@ class Listings:
 
     def __init__(self, rows: AsyncReader) -> None:
         self._rows = rows
-        self._asked: dict[str, Shared[_Version]] = {}
+        self._asked: dict[str, _Asked] = {}
         self._kept: OrderedDict[_Key, _Kept] = OrderedDict()
         self._bytes = 0
 
@@ -88,19 +79,14 @@ class Listings:
             resp.set_header("Link", listing.link)
 
     async def _version(self, host_id: str) -> _Version:
-        shared = self._asked.get(host_id)
-        if shared is None:
-            shared = Shared(
-                lambda: self._ask(host_id), lambda: self._asked.pop(host_id)
-            )
-            self._asked[host_id] = shared
-        return await shared.answer()
-
-    async def _ask(self, host_id: str) -> _Version:
-        found = await self._rows.one(sql.vms.listing_version, _Version, host_id=host_id)
-        if found is None:
+        asked = self._asked.get(host_id)
+        if asked is None:
+            asked = _Asked(self._rows, host_id, lambda: self._asked.pop(host_id))
+            self._asked[host_id] = asked
+        version = await asked.version()
+        if version is None:
             raise unknown_host(host_id)
-        return found
+        return version
 
     async def _read(
         self,
@@ -130,32 +116,55 @@ class Listings:
             self._bytes -= len(oldest.listing.body)
 
 
-class Shared(Generic[T]):
-    """A question that is put once for all who want to know at the same time.
+class _Asked:
+    """Asks which version a host's list is at, once for all who wait for an answer.
 
     Nobody is given an answer to what was asked before they came.
     """
 
     def __init__(
-        self, ask: Callable[[], Awaitable[T]], idle: Callable[[], object]
+        self, rows: AsyncReader, host_id: str, idle: Callable[[], object]
     ) -> None:
-        self._ask = ask
+        self._rows = rows
+        self._host_id = host_id
         self._idle = idle
-        self._asking: asyncio.Task[T] | None = None
-        self._next: asyncio.Task[T] | None = None
+        self._asking: asyncio.Task[None] | None = None
+        self._asked: list[_Answer] = []
+        self._waiting: list[_Answer] = []
 
-    async def answer(self) -> T:
-        if self._next is None:
-            self._next = asyncio.create_task(self._put(self._asking))
-        # Who goes away does not take the answer from the others.
-        return await asyncio.shield(self._next)
+    async def version(self) -> _Version | None:
+        """None if there is no such host."""
+        answer: _Answer = asyncio.get_running_loop().create_future()
+        self._waiting.append(answer)
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._run())
+        return await answer
 
-    async def _put(self, before: "asyncio.Task[T] | None") -> T:
-        if before is not None:
-            await asyncio.wait({before})
-        self._asking, self._next = self._next, None
-        try:
-            return await self._ask()
-        finally:
-            if self._next is None:
-                self._idle()
+    async def _run(self) -> None:
+        while self._has_next():
+            try:
+                await within(READ_S, self._ask())
+            except Exception as error:  # noqa: BLE001
+                # Whatever it is, it concerns those who asked.
+                for answer in self._who_asked():
+                    answer.set_exception(error)
+        self._idle()
+
+    async def _ask(self) -> None:
+        async with self._rows.asking(sql.vms.listing_version) as ask:
+            for _ in range(IN_A_ROW):
+                version = await ask(host_id=self._host_id)
+                for answer in self._who_asked():
+                    answer.set_result(version)
+                if not self._has_next():
+                    break
+
+    def _has_next(self) -> bool:
+        if not self._asked:
+            self._asked, self._waiting = self._waiting, []
+        return bool(self._asked)
+
+    def _who_asked(self) -> list[_Answer]:
+        """All that are still there to be answered, once."""
+        asked, self._asked = self._asked, []
+        return [answer for answer in asked if not answer.done()]

@@ -8,8 +8,8 @@ import asyncio
 import logging
 import re
 import select
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 import aiosql
 import msgspec
 import psycopg
-from psycopg.rows import dict_row
+from psycopg.rows import dict_row, tuple_row
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
@@ -28,6 +28,8 @@ from common.log import Outage
 SQL_DIR = Path(__file__).parent.parent / "sql"
 
 Row = dict[str, Any]
+Ask = Callable[..., Awaitable[tuple[object, ...] | None]]
+"""Puts a statement with these parameters; the first row, bare."""
 T = TypeVar("T")
 
 set_json_dumps(msgspec.json.encode)
@@ -229,3 +231,16 @@ class AsyncReader:
     async def one(self, query: Query, shape: type[T], **params: object) -> T | None:
         rows = await self.all(query, shape, **params)
         return rows[0] if rows else None
+
+    @asynccontextmanager
+    async def asking(self, query: Query) -> AsyncIterator[Ask]:
+        """One statement, many times on one connection; to be used ``within`` a time."""
+        with translated():
+            async with self._pool.connection() as conn:
+                cursor = conn.cursor(row_factory=tuple_row)
+
+                async def ask(**params: object) -> tuple[object, ...] | None:
+                    await cursor.execute(query.text, params, prepare=query.prepare)
+                    return await cursor.fetchone()
+
+                yield ask
