@@ -6,8 +6,10 @@ import re
 import sys
 import threading
 import time
+from datetime import UTC, datetime
 from typing import Any, Final
 
+import msgspec
 import structlog
 
 from common import tracing
@@ -19,34 +21,35 @@ _SETTLED_S: Final = 2.0
 def configure(settings: Settings, process: str) -> None:
     """Send structlog's and the standard library's records to standard error."""
 
-    def name_process(_logger: object, _method: str, line: Any) -> Any:
-        trace = tracing.trace_id()
-        return {"process": process, **line, **({"trace": trace} if trace else {})}
+    def complete(logger: object, method: str, line: Any) -> Any:
+        # In one step, for a line is written for every request.
+        line = {"process": process, **line}
+        if trace := tracing.trace_id():
+            line["trace"] = trace
+        structlog.contextvars.merge_contextvars(logger, method, line)
+        line["level"] = method
+        line["timestamp"] = datetime.now(UTC).isoformat().removesuffix("+00:00") + "Z"
+        if "exc_info" in line:
+            structlog.processors.format_exc_info(logger, method, line)
+        return line
 
     level = settings.log_level.upper()
-    processors: list[Any] = [
-        name_process,
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-    ]
     if settings.log_format == "json":
-        renderers: list[Any] = [structlog.processors.JSONRenderer(_json)]
+        renderers: list[Any] = [_json]
     else:
         people = structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)
         renderers = [_make_visible, people]
     structlog.configure(
-        processors=[*processors, *renderers],
+        processors=[complete, *renderers],
         # Past the standard library's records, which would cost as much again.
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
-    _take_in_foreign(level, processors, renderers)
+    _take_in_foreign(level, complete, renderers)
 
 
-def _take_in_foreign(level: str, processors: list[Any], renderers: list[Any]) -> None:
+def _take_in_foreign(level: str, complete: Any, renderers: list[Any]) -> None:
     """The standard library's records, of other people's packages, in the same form."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
@@ -55,7 +58,7 @@ def _take_in_foreign(level: str, processors: list[Any], renderers: list[Any]) ->
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 *renderers,
             ],
-            foreign_pre_chain=processors,
+            foreign_pre_chain=[complete],
         )
     )
     root = logging.getLogger()
@@ -67,12 +70,19 @@ def _take_in_foreign(level: str, processors: list[Any], renderers: list[Any]) ->
     logging.getLogger("falcon").setLevel(logging.ERROR)
 
 
-# In ASCII, so that nothing in a line can end it or turn it around.
 _encoder: Final = json.JSONEncoder(default=repr)
 
 
-def _json(line: Any, **_options: object) -> str:
-    return _encoder.encode(line)
+def _json(_logger: object, _method: str, line: Any) -> str:
+    """In ASCII, so that nothing in a line can end it or turn it around."""
+    try:
+        # Four times as fast, but it leaves other alphabets as they are.
+        text = msgspec.json.encode(line, enc_hook=repr)
+    except (UnicodeEncodeError, OverflowError):
+        return _encoder.encode(line)
+    if not text.isascii() or b"\x7f" in text:
+        return _encoder.encode(line)
+    return text.decode()
 
 
 # Also what ends a line or turns it around in the eyes of Unicode.
