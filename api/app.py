@@ -40,13 +40,14 @@ from api.relay import Relay
 from api.routing import Request, RequestIds, Segment
 from api.scrape import Metrics
 from api.search import FleetOverview, Vms
+from api.spans import Spans
 from api.subscriptions import Tail
 from api.tasks import OneTask, Tasks
 from api.throttle import Throttle
 from api.tickets import Tickets
 from api.tokens import OneToken, Tokens
 from api.vms import HostVms, OneVm, VmAction, VmHardwares
-from common import bus, measurements
+from common import bus, measurements, tracing
 from common.changes import AsyncChanges
 from common.db import AsyncPool, AsyncReader, make_async_pool
 from common.errors import StoreUnavailable
@@ -179,8 +180,9 @@ class Web:
 
 
 def _app(*inner: Any) -> App:
+    spans = [Spans()] if tracing.is_on() else []
     app: App = falcon.asgi.App(
-        middleware=[Measures(), RequestIds(), *inner, ETags()],
+        middleware=[Measures(), *spans, RequestIds(), *inner, ETags()],
         request_type=Request,
     )
     app.req_options.strip_url_path_trailing_slash = True

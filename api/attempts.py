@@ -115,8 +115,9 @@ class Attempts:
         succeeded: bool,  # noqa: FBT001
     ) -> None:
         status = resp.status_code
-        counts = req.method in MUTATIONS or status in REFUSED or is_unseen(req)
-        if status >= 400 and counts and not getattr(req.context, "asked", False):
+        if status < 400 or getattr(req.context, "asked", False):
+            return
+        if req.method in MUTATIONS or status in REFUSED or is_unseen(req):
             await self.refused(req, status, getattr(req.context, "problem", None))
 
     async def refused(self, req: Request, status: int, problem: str | None) -> None:

@@ -36,6 +36,8 @@ EXPOSED: Final = (
 )
 """What a page with a configured origin may read."""
 
+_CAREFUL: Final = [(header.name.lower(), str(header.example)) for header in CAREFUL]
+
 Request = falcon.asgi.Request
 Response = falcon.asgi.Response
 
@@ -71,9 +73,8 @@ class Browsers:
         resource: object,
         succeeded: bool,  # noqa: FBT001
     ) -> None:
-        for header in CAREFUL:
-            if resp.get_header(header.name) is None:
-                resp.set_header(header.name, str(header.example))
+        said = resp.headers
+        resp.set_headers([line for line in _CAREFUL if line[0] not in said])
 
     def _check(self, req: Request) -> None:
         host = req.get_header("Host")

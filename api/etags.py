@@ -39,7 +39,7 @@ class ETags:
             return
         resp.set_header("ETag", f'"{tag}"')
         known = req.get_header("If-None-Match")
-        if known and (known.strip() == "*" or tag in _tags(known)):
+        if known and (known.strip() in ("*", f'"{tag}"') or tag in _tags(known)):
             resp.status = 304
             resp.media = resp.data = None
 

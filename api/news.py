@@ -144,8 +144,8 @@ class News:
 
     def __init__(self, rows: AsyncReader) -> None:
         self._rows = rows
-        self._asking: asyncio.Future[Place] | None = None
-        self._known: Place | None = None
+        self._asking: asyncio.Future[str] | None = None
+        self._known: str | None = None
         self._known_at_s = 0.0
 
     async def newest(self) -> Place:
@@ -153,18 +153,18 @@ class News:
         assert found, "there is one row whatever was pruned"
         return Place(found.xid, found.position)
 
-    async def recent(self) -> Place:
-        """A place that was the newest a moment ago; asked for once by all at once."""
+    async def recent(self) -> str:
+        """A cursor that was the newest a moment ago; asked for once by all at once."""
         if self._known and time.monotonic() - self._known_at_s < FRESH_S:
             return self._known
         if self._asking is None:
             self._asking = asyncio.ensure_future(self._ask())
         return await asyncio.shield(self._asking)
 
-    async def _ask(self) -> Place:
+    async def _ask(self) -> str:
         asked_at_s = time.monotonic()
         try:
-            self._known = await self.newest()
+            self._known = (await self.newest()).cursor()
             self._known_at_s = asked_at_s
             return self._known
         finally:

@@ -4,6 +4,7 @@ Whoever may do more may also do less. A route that is not here cannot be served.
 """
 
 import re
+from functools import cache
 from typing import Final, NamedTuple
 
 from common.shapes import Role
@@ -76,6 +77,7 @@ def need_of(template: str, method: str) -> Need:
     return NEEDS[route_of(template)].get(method, VIEWER)
 
 
+@cache
 def route_of(template: str) -> str:
     """A route as the table has it: ``/api/hosts/{host_id}``."""
     return _CONVERTER.sub("", template)

@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote_to_bytes
 import falcon.asgi
 import structlog
 from falcon.routing import BaseConverter
-from uuid_utils.compat import uuid7
+from uuid_utils import uuid7
 
 from api.principal import known_principal
 

@@ -51,6 +51,11 @@ def configure(settings: Settings, process: str) -> None:
     _tracer = Telemetry(exporter, process)
 
 
+def is_on() -> bool:
+    """Whether anything is traced in this process."""
+    return _tracer is not None
+
+
 def traceparent() -> str | None:
     """The span that is current here, for whoever continues it elsewhere."""
     return _tracer.traceparent() if _tracer else None

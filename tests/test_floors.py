@@ -59,7 +59,7 @@ FLOORS = {
             "api.schemas",
             "api.subscriptions",
         ),
-        ("api.browsers", "api.limits"),
+        ("api.browsers", "api.limits", "api.spans"),
         ("api.security",),
         ("api.openapi",),
         ("api.asyncapi",),
