@@ -5,14 +5,13 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from common.changes import Change
 from common.db import Query, sql
 from common.shapes import Hardware
 from workers.domain_xml import Domain
 from workers.hypervisor.records import ListedDomain
-from workers.sparse import thin
 
 Sizes = dict[tuple[str, str | None, str | None], int]
 """Capacity in bytes by VM, target and path."""
@@ -43,8 +42,9 @@ class _Row(Struct, frozen=True, gc=False):
     state_reason: int
     persistent: bool
     autostart: bool
-    graphics: Struct
-    hardware: Struct
+    # The column is part of answers, where no field may be missing.
+    graphics: dict[str, bool]
+    hardware: Hardware
     xml_hash: str | None
 
 
@@ -67,8 +67,8 @@ def observe(
             s.listed.state_reason,
             s.listed.persistent,
             s.listed.autostart,
-            s.domain.graphics,
-            thin(_with_sizes(s.listed.uuid, s.domain.hardware, sizes)),
+            asdict(s.domain.graphics),
+            _with_sizes(s.listed.uuid, s.domain.hardware, sizes),
             f"\\x{s.xml_hash.hex()}" if s.xml_hash else None,
         )
         for s in sightings
@@ -116,6 +116,11 @@ def _write(
         return 0
     arrays = {c: list(v) for c, v in zip(columns, zip(*rows, strict=True), strict=True)}
     return change.run(query, **arrays, **where)
+
+
+def array(uuids: Iterable[str]) -> str:
+    """As Postgres writes an array, made at a tenth of what a list parameter costs."""
+    return f"{{{','.join(uuids)}}}"
 
 
 def _with_sizes(uuid: str, hardware: Hardware, sizes: Sizes) -> Hardware:

@@ -31,6 +31,7 @@ from workers.domain_xml.readers import (
     whole_text,
 )
 from workers.domain_xml.table import Many, OfElement, OfText, Table
+from workers.sparse import sparse
 
 LARGEST_XML = 4 * 1024 * 1024
 MOST_DEVICES = 4096
@@ -40,7 +41,8 @@ class Domain(msgspec.Struct, frozen=True, kw_only=True):
     """One domain as its XML describes it.
 
     ``vcpu_count`` counts the virtual CPUs it has, ``hardware.cpu.max_vcpus`` those it
-    can have. ``memory_bytes`` is its memory at boot, before ballooning.
+    can have. ``memory_bytes`` is its memory at boot, before ballooning. ``hardware`` is
+    encoded sparsely.
     """
 
     name: str
@@ -50,7 +52,7 @@ class Domain(msgspec.Struct, frozen=True, kw_only=True):
     vcpu_count: int = 1
     memory_bytes: int = 0
     graphics: Graphics = Graphics()
-    hardware: Hardware = Hardware()
+    hardware: Hardware = sparse(Hardware)()
 
 
 HARDWARE = Table(

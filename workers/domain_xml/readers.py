@@ -7,6 +7,7 @@ from uuid import UUID
 from common.errors import BrokenDomain
 from common.shapes.hardware import Address
 from workers.domain_xml.table import MAX_INT64, Element, ReadElement, integer
+from workers.sparse import sparse
 
 LONGEST_NAME = 512
 LONGEST_PROSE = 16_384
@@ -168,12 +169,15 @@ _ADDRESSES: dict[str, Callable[[Element], str | None]] = {
 }
 
 
+_Address = sparse(Address)
+
+
 def guest_address(element: Element) -> Address | None:
     kind = element.get("type")
     if not kind:
         return None
     read = _ADDRESSES.get(kind)
-    return Address(type=kind, at=read(element) if read else None)
+    return _Address(type=kind, at=read(element) if read else None)
 
 
 def host_address(element: Element) -> str | None:

@@ -18,6 +18,7 @@ from typing import Any, Generic, Protocol, TypeVar, get_args, get_origin, get_ty
 import msgspec
 
 from common.errors import BrokenDomain
+from workers.sparse import sparse
 
 LONGEST_TEXT = 4096
 LONGEST_LIST = 4096
@@ -105,11 +106,12 @@ class Table(Generic[T_co]):
     """How to read a ``shape`` from an element.
 
     A nested table fills a nested Struct from the same element; where it finds nothing
-    the field keeps its default.
+    the field keeps its default. What is read is encoded sparsely.
     """
 
     def __init__(self, shape: type[T_co], **facts: "Fact | Table[Any]") -> None:
         self.shape = shape
+        self.made = sparse(shape)
         self.facts = facts
         self._root = _Node()
         # Facts are gathered per Struct; the first group is this table's own.
@@ -118,7 +120,7 @@ class Table(Generic[T_co]):
         self._inner = list(reversed(list(enumerate(self._groups, start=1))))
 
     def read(self, element: Element) -> T_co:
-        return self.shape(**self.gather(element))
+        return self.made(**self.gather(element))
 
     def gather(self, element: Element) -> dict[str, Any]:
         """The fields that the element has facts for, ready for the shape."""
@@ -148,7 +150,7 @@ class Table(Generic[T_co]):
         types = get_type_hints(table.shape)
         for name, fact in table.facts.items():
             if isinstance(fact, Table):
-                self._groups.append((group, name, fact.shape))
+                self._groups.append((group, name, sparse(fact.shape)))
                 self._lay_out(fact, len(self._groups))
             elif isinstance(fact, Many):
                 self._at(fact.path).lists.append((group, name, fact.table.read))
@@ -267,7 +269,7 @@ def _along(chain: Chain) -> ReadElement:
         while link is not None:
             # libvirt closes a chain that it knows to be complete with an empty link.
             if facts := chain.table.gather(link):
-                links.append(chain.table.shape(**facts))
+                links.append(chain.table.made(**facts))
             link = link.find(chain.path)
         return links or None
 
