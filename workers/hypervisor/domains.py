@@ -4,7 +4,7 @@ import contextvars
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import libvirt
 
@@ -28,6 +28,7 @@ from workers.hypervisor.records import (
 )
 
 _INACTIVE_ID = -1
+_PILE: Final = 128 * 1024
 _STATE = libvirt.VIR_DOMAIN_STATS_STATE
 # Rarer than persistent ones, so that the answer is short.
 _TRANSIENT = libvirt.VIR_CONNECT_LIST_DOMAINS_TRANSIENT
@@ -142,12 +143,16 @@ class Domains:
         self, uuids: Iterable[str], use: Callable[[str, str], T], parallel: int
     ) -> dict[str, T | VirtumancerError]:
         """``use(uuid, xml)`` of each, several at a time, or what kept one from it."""
+        pile = Pile(use)
 
-        def read(call: Call, uuid: str) -> T:
+        def read(call: Call, uuid: str) -> None:
             handle = self._handles.get(uuid) or self.look_up(uuid)
-            return use(uuid, call(handle.XMLDesc, 0))
+            pile.put(uuid, call(handle.XMLDesc, 0))
 
-        return each_of(self._link, uuids, read, parallel)
+        read_or_not = each_of(self._link, uuids, read, parallel)
+        pile.use_up()
+        kept_from = {u: e for u, e in read_or_not.items() if e is not None}
+        return pile.answers | kept_from
 
     def block_sizes(self, uuid: str, targets: Iterable[str]) -> dict[str, BlockSize]:
         """Sizes by target; disks that libvirt will not measure are left out."""
@@ -162,6 +167,44 @@ class Domains:
             if all(0 <= part <= MAX_COUNT for part in size):
                 sizes[target] = BlockSize(*size)
         return sizes
+
+
+class Pile(Generic[T]):
+    """XML that was read, put by until there is enough of it to be looked into.
+
+    To look into each as it comes would have the reading threads wait for each other
+    at every one of them, which takes as long as the looking. No more is put by than a
+    hostile host may fill.
+    """
+
+    def __init__(self, use: Callable[[str, str], T]) -> None:
+        self.answers: dict[str, T | VirtumancerError] = {}
+        self._use = use
+        self._in_use = threading.Lock()
+        self._changing = threading.Lock()
+        self._xmls: dict[str, str] = {}
+        self._size = 0
+
+    def put(self, uuid: str, xml: str) -> None:
+        with self._changing:
+            self._xmls[uuid] = xml
+            self._size += len(xml)
+            full = self._size >= _PILE
+        if full:
+            self.use_up()
+
+    def use_up(self) -> None:
+        """Look into all that lies there; one thread at a time."""
+        with self._in_use:
+            with self._changing:
+                xmls, self._xmls, self._size = self._xmls, {}, 0
+            for uuid, xml in xmls.items():
+                try:
+                    self.answers[uuid] = self._use(uuid, xml)
+                except HostNotBelieved:
+                    raise
+                except VirtumancerError as error:
+                    self.answers[uuid] = error
 
 
 def name_of(handle: Any) -> str | None:
