@@ -67,6 +67,7 @@ class HostWork:
         # Whatever is asked of the host next goes over the same connection.
         key = ConnectionKey(host.db_id, task.uri, task.host_id)
         self._connections.adopt(key, connection)
+        self._sync.tidy(seen)
         return ENDED
 
     @contextmanager

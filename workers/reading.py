@@ -45,7 +45,6 @@ class HostSeen(Struct, frozen=True):
     present: list[str]
     changed: list[Sighting]
     capacity: Capacity
-    first_look: bool
 
 
 class Reading:
@@ -91,8 +90,7 @@ class Reading:
             if seen:
                 changed.append(seen)
         capacity = connection.capacity()
-        first_look = not before
-        return HostSeen(observation, present, changed, capacity, first_look)
+        return HostSeen(observation, present, changed, capacity)
 
     def vm(
         self, connection: Connection, host_db_id: int, uuid: UUID

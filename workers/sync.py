@@ -6,6 +6,7 @@ older look from overwriting a younger one.
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from uuid import UUID
 
 from msgspec import Struct
@@ -18,6 +19,7 @@ from common.db import Reader, sql
 from common.errors import (
     HostNotBelieved,
     HostRemoved,
+    StoreUnavailable,
     UnknownVm,
     problem_of,
 )
@@ -28,9 +30,9 @@ from workers import belief, rows
 from workers.hypervisor.connection import Connection
 from workers.hypervisor.records import ListedDomain
 from workers.reading import HostSeen, Known, Reading
-from workers.rows import Sighting, Sizes
+from workers.rows import Sighting, Sizes, array
 
-_NEW_ENOUGH_TO_ANALYZE = 200
+_MUCH = 200
 
 
 class _Number(Struct):
@@ -89,9 +91,7 @@ class Sync:
         with self._changes.begin() as change:
             self.write_host(change, host_id, host_db_id, seen)
             also(change)
-        if seen.first_look and len(seen.changed) >= _NEW_ENOUGH_TO_ANALYZE:
-            with self._changes.begin() as change:
-                change.run(sql.vms.analyze)
+        self.tidy(seen)
 
     def read_host(
         self, connection: Connection, host_db_id: int, known: Iterable[Known] = ()
@@ -121,7 +121,7 @@ class Sync:
         told += rows.observe_unread(
             change, where, [s for s in seen.changed if not s.domain]
         )
-        told += change.run(sql.vms.remove_absent, present=seen.present, **where)
+        told += change.run(sql.vms.remove_absent, present=array(seen.present), **where)
         change.run(sql.vms.forget_removed, **where)
         change.run(
             sql.hosts.synced,
@@ -132,6 +132,18 @@ class Sync:
         )
         if told:
             change.publish(bus.vms_changed(host_id))
+
+    def tidy(self, seen: HostSeen) -> None:
+        """Have Postgres put in order what it was given, while nobody waits for it.
+
+        Else it does so later, in the middle of somebody's request.
+        """
+        if len(seen.changed) < _MUCH:
+            return
+        with suppress(StoreUnavailable):
+            for query in (sql.vms.put_into_indexes, sql.vms.analyze):
+                with self._changes.begin_single() as change:
+                    change.run(query)
 
     def vm(
         self,
@@ -220,7 +232,7 @@ class Sync:
             sql.vms.disk_sizes,
             _Disks,
             host_db_id=host_db_id,
-            uuids=[s.listed.uuid for s in sightings],
+            uuids=array(s.listed.uuid for s in sightings),
         )
         return {
             (str(row.uuid), disk.target.dev, disk.path): disk.capacity_bytes

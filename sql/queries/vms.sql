@@ -270,6 +270,11 @@ with mark as (
 delete from vms
 where host_db_id = :host_db_id and uuid = :uuid::uuid and observation < :observation;
 
+-- name: put_into_indexes
+-- After a big sync: its words wait in a list, which every search reads through, and which
+-- somebody's later sync has to put into the index when it is full.
+select gin_clean_pending_list('vms_words'), gin_clean_pending_list('vms_hardware');
+
 -- name: analyze
--- After the first big sync: until then the planner thinks that the table is empty.
+-- After a big sync: until the first one the planner thinks that the table is empty.
 analyze vms;
