@@ -87,19 +87,15 @@ def counters_of(values: RawStats) -> VmCounters | None:
     return VmCounters(
         behind_s=0.0,
         cpu_s=number(values, "cpu.time") / _NS_A_SECOND,
-        disks=_traffic(values, "block", ("rd.bytes", "wr.bytes", "rd.reqs", "wr.reqs")),
-        nics=_traffic(values, "net", ("rx.bytes", "tx.bytes", "rx.pkts", "tx.pkts")),
+        disks=_traffic(values, "block"),
+        nics=_traffic(values, "net"),
     )
 
 
-def _traffic(
-    values: RawStats, group: str, keys: tuple[str, str, str, str]
-) -> dict[str, Traffic]:
+def _traffic(values: RawStats, group: str) -> dict[str, Traffic]:
     """By device; one without counters is left out, for zero would be a lie."""
     return {
-        str(values[f"{device}.name"]): Traffic(
-            *(number(values, f"{device}.{key}") for key in keys)
-        )
-        for device in devices(values, group)
-        if f"{device}.{keys[0]}" in values
+        str(values[keys.name]): Traffic(*(number(values, key) for key in keys[1:]))
+        for keys in devices(values, group)
+        if keys.read_bytes in values
     }

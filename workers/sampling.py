@@ -5,27 +5,23 @@ behind. A host that is slow misses ticks, and no other host does.
 """
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from typing import Final
 
-import msgspec
 import structlog
 
 from common.bus import Bus, Published, stats_channel
 from common.errors import UnknownVm, VirtumancerError
-from common.shapes import VmStatsPayload, VmStatsUpdated
 from workers import domain_xml
 from workers.connections import Connections
 from workers.fleet import FleetSample
 from workers.hypervisor.connection import Connection
-from workers.hypervisor.records import Devices, DomainStats, StatsGroup
+from workers.hypervisor.records import Devices, StatsGroup
 from workers.leases import OwnedHost
-from workers.stats import sample
+from workers.stats import Series
 
 _BALLOON_EVERY: Final = 5
 """The balloon costs as much as all else together, and changes slowly."""
-_BALLOON: Final = ("balloon.current", "balloon.maximum")
-_NEAR_S: Final = 0.5
 _RETRY_S: Final = 2.0
 
 
@@ -45,7 +41,7 @@ class Sampler:
         self._due = threading.Event()
         self._stopping = threading.Event()
         self._uuids: dict[str, str] = {}
-        self._history: dict[str, list[DomainStats]] = {}
+        self._series: dict[str, Series] = {}
         self._ticks = 0
         self._log = structlog.get_logger().bind(host=host.id)
         self._thread = threading.Thread(
@@ -115,44 +111,28 @@ class Sampler:
         uuids = {self._uuids[name]: name for name in names if name in self._uuids}
         if not uuids:
             return []
-        seen = connection.stats(uuids, self._groups(uuids), _devices_of)
+        seen = connection.stats(uuids, self._groups(uuids.keys()), _devices_of)
         published = []
         for uuid, name in uuids.items():
             now = seen.get(uuid)
             if now is None or now.name != name:
                 # Renamed, or defined anew under its name: looked up at the next tick.
                 del self._uuids[name]
-                self._history.pop(uuid, None)
+                self._series.pop(uuid, None)
                 continue
-            published.append(self._publish(now))
-        for gone in self._history.keys() - uuids.keys():
-            del self._history[gone]
+            if uuid not in self._series:
+                self._series[uuid] = Series(self.host.id)
+            frame = self._series[uuid].frame(now)
+            published.append((stats_channel(self.host.id, name), frame))
+        for gone in self._series.keys() - uuids.keys():
+            del self._series[gone]
         return published
 
-    def _groups(self, uuids: Iterable[str]) -> StatsGroup:
+    def _groups(self, uuids: AbstractSet[str]) -> StatsGroup:
         self._ticks += 1
-        all_known = all(uuid in self._history for uuid in uuids)
+        all_known = uuids <= self._series.keys()
         dear = self._ticks % _BALLOON_EVERY == 0 or not all_known
         return StatsGroup.ALL if dear else StatsGroup.CHEAP
-
-    def _publish(self, now: DomainStats) -> Published:
-        history = self._history.setdefault(now.uuid, [])
-        kept = history[0].values if history else {}
-        if "balloon.maximum" in kept and "balloon.maximum" not in now.values:
-            balloon = {key: kept[key] for key in _BALLOON if key in kept}
-            now = now._replace(values=balloon | now.values)
-        # A sample taken out of turn, for a newcomer, is too near for a rate.
-        before = None
-        for earlier in history:
-            if now.monotonic_s - earlier.monotonic_s > _NEAR_S:
-                before = earlier
-                break
-        if not history or before is history[0]:
-            history[:] = [now, *history[:1]]
-        frame = VmStatsUpdated(
-            VmStatsPayload(self.host.id, now.name, sample(now, before))
-        )
-        return stats_channel(self.host.id, now.name), msgspec.json.encode(frame)
 
 
 def _devices_of(xml: str) -> Devices:

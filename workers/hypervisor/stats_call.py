@@ -48,9 +48,7 @@ def stats(
 ) -> dict[str, DomainStats]:
     """The counters of each domain that is there."""
     handles = _handles(domains, uuids)
-    answer = _bulk(link, handles, groups)
-    # The host may answer for domains that nobody asked about.
-    samples = {uuid: answer[uuid] for uuid in handles if uuid in answer}
+    samples = _bulk(link, handles, groups)
     if devices_of is None:
         groups &= ~(StatsGroup.BLOCK | StatsGroup.INTERFACE)
     lacking = _lacking(samples, groups)
@@ -86,15 +84,15 @@ def _bulk(
         # An empty list would mean every domain.
         return {}
     call = link.virt.domainListGetStats
-    return _by_uuid(link.call(call, list(handles.values()), int(groups), _NOWAIT))
-
-
-def _by_uuid(answer: Iterable[tuple[Any, dict[str, object]]]) -> dict[str, DomainStats]:
+    answer = link.call(call, list(handles.values()), int(groups), _NOWAIT)
     now = time.monotonic()
+    # To write a uuid costs five times as much as a name, and what was renamed is not
+    # ours any longer. The host may answer for domains that nobody asked about.
+    uuids = {name_of(handle): uuid for uuid, handle in handles.items()}
     return {
-        (uuid := handle.UUIDString()): DomainStats(uuid, name, now, credible(values))
+        uuid: DomainStats(uuid, name, now, credible(values))
         for handle, values in answer
-        if (name := name_of(handle)) is not None
+        if (name := name_of(handle)) is not None and (uuid := uuids.get(name))
     }
 
 
@@ -104,8 +102,13 @@ def fleet_stats(link: Link, groups: StatsGroup) -> dict[str, DomainStats]:
     A driver that keeps no CPU time in bulk is asked for it domain by domain.
     """
     answer = link.call(link.virt.getAllDomainStats, int(groups), _NOWAIT | _ACTIVE)
+    now = time.monotonic()
     handles = {handle.UUIDString(): handle for handle, _ in answer}
-    samples = _by_uuid(answer)
+    samples = {
+        (uuid := handle.UUIDString()): DomainStats(uuid, name, now, credible(values))
+        for handle, values in answer
+        if (name := name_of(handle)) is not None
+    }
 
     def complete(call: Call, uuid: str) -> None:
         _add_info(call, handles[uuid], samples[uuid].values)
@@ -136,7 +139,8 @@ def _lacking(
     lacking = {}
     for uuid, now in samples.items():
         signs = when_off if now.values.get("state.state") in _OFF else when_on
-        if missing := signs.keys() - now.values.keys():
+        if not signs.keys() <= now.values.keys():
+            missing = signs.keys() - now.values.keys()
             lacking[uuid] = reduce(or_, [signs[sign] for sign in missing])
     return lacking
 
