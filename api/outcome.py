@@ -80,6 +80,8 @@ class Outcomes:
         row = row_of(req, order)
         alone = check is None and not has_key(req)
         begin = self._changes.begin_single if alone else self._changes.begin
+        # A worker may have done it before we hear that it was written.
+        end = self._relay.end_of(row["id"])
         async with begin() as change:
             await claim(change, req, row["id"])
             added = await change.one(sql.tasks.add, TaskId, **row)
@@ -88,7 +90,6 @@ class Outcomes:
                 raise refusal(await change.one(sql.tasks.busy, Task, **where))
             if check is not None:
                 await check(change)
-            end = self._relay.end_of(added.id)
             change.ring([Bell(added.id, order.host_id, order.lane)])
         req.context.asked = True
         return await self._awaited(added.id, end, self._patience_s(req))

@@ -10,7 +10,10 @@ import httpx
 import pytest
 
 from common.errors import BrokenDomain, HostTimeout, UnknownVm, WrongState
-from tests.api.conftest import HARDWARE, Rows, ScriptedWorker
+from embedded.folders import scratch
+from embedded.servers import Postgres
+from tests.api.conftest import HARDWARE, Rows, ScriptedWorker, Webs
+from tests.lab.proxy import Proxy
 
 ODD_NAMES = ["a/b c%d ü", "%2F", "a+b&c=d?e#f", "new\nline", ".x", "日本語", "a" * 300]
 
@@ -367,3 +370,24 @@ def test_a_search_for_an_empty_name_finds_nothing(
     answer = api.get(search)
 
     assert (answer.status_code, answer.json()) == (200, [])
+
+
+def test_a_task_may_end_before_its_request_hears_that_it_was_written(
+    web: Webs, rows: Rows, worker: ScriptedWorker, postgres: Postgres
+) -> None:
+    rows.vm(rows.host("h"), "vm", state=5)
+    worker.answers["start"] = lambda task: None
+    with scratch() as folder:
+        # libpq wants a socket of this very name.
+        between = Proxy(postgres.socket, folder / postgres.socket.name)
+        with between:
+            url = postgres.url_of("api")
+            slow = url.replace(str(postgres.socket.parent), str(folder))
+            far = web(DATABASE_URL=slow, VIRTUMANCER_WAIT_S="30")
+            between.delay(0.2)
+
+            path = f"{far.url}/api/hosts/h/vms/vm/action"
+            answer = httpx.post(path, json={"action": "start"}, timeout=40)
+
+    assert answer.status_code == 204
+    assert answer.elapsed.total_seconds() < 15
