@@ -155,3 +155,31 @@ def test_a_host_that_moves_brings_its_own(world: World) -> None:
     world.sync_host()
 
     assert outside(world) == []
+
+
+PAST = """
+insert into tasks (
+    id, kind, lane, host_id, vm_uuid, requested_by, state, started_at, ended_at
+)
+select gen_random_uuid(), kind, 'power', 'one', %(vm)s, 'me', 'done', at, at
+from generate_series(1, 1000) n, unnest(array['start', 'destroy', 'shutdown']) kind,
+    lateral (select now() - interval '1 hour' + n * interval '1 second' as at) t
+"""
+READ = """
+select seq_tup_read + coalesce(idx_tup_fetch, 0) as tasks
+from pg_stat_xact_user_tables where relname = 'tasks'
+"""
+
+
+def test_a_look_reads_few_of_the_tasks_of_a_month(world: World) -> None:
+    vm = world.hypervisor.define("vm", state=OFF)
+    world.sync_host()
+    with world.pool.connection() as conn:
+        conn.execute(PAST, {"vm": vm})
+
+        with conn.transaction():
+            conn.execute("update vms set state = 1, revision = revision + 1")
+            [read] = conn.execute(READ).fetchall()
+
+    assert outside(world) == [("started", "vm", "state 5 → 1")]
+    assert read["tasks"] < 10
