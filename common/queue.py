@@ -37,6 +37,7 @@ class WakeConsumer(_RedisConsumer):
     def __init__(self, broker: "WakeBroker", *args: Any) -> None:
         super().__init__(broker, *args)
         self._bell = broker.bells.of(self.queue_name)
+        self._bell.set()
 
     def ack(self, message: Any) -> None:
         self._answer(super().ack, message)
@@ -45,28 +46,36 @@ class WakeConsumer(_RedisConsumer):
         self._answer(super().nack, message)
 
     def _answer(self, send: Callable[[Any], None], message: Any) -> None:
+        was_full = not self._room()
         try:
             send(message)
         except _PROBLEMS as error:
             # A bell that Redis thinks unheard is rung again, which does no harm.
             bus.outage.began(error)
-        self._bell.set()
+        if was_full:
+            self._bell.set()
 
     def __next__(self) -> Any:
-        # The bell is stilled before the look, or one rung in between would be lost.
-        self._bell.clear()
+        if not self.message_cache:
+            self._bell.wait(self.timeout / 1000)
+            # Stilled before the look, or one rung in between would be lost.
+            self._bell.clear()
+            self._fetch()
+        return super().__next__() if self.message_cache else None
+
+    def _fetch(self) -> None:
+        room = self._room()
+        if not room:
+            return
         try:
-            if not self.message_cache and self._room():
-                self.message_cache = self.broker.do_fetch(self.queue_name, self._room())
+            self.message_cache = self.broker.do_fetch(self.queue_name, room)
         except _PROBLEMS as error:
             # Dramatiq would make a new consumer, and tell of every try.
             bus.outage.began(error)
-        else:
-            bus.outage.ended()
-        if self.message_cache:
-            return super().__next__()
-        self._bell.wait(self.timeout / 1000)
-        return None
+            return
+        bus.outage.ended()
+        if len(self.message_cache) == room:
+            self._bell.set()  # There may be more.
 
     def _room(self) -> int:
         return int(self.prefetch - self.outstanding_message_count)
