@@ -45,12 +45,18 @@ _STORM_EVENTS: Final = 10
 """So many events within a second are a storm."""
 _AGAIN_S: Final = 1.0
 """How long to wait for a database that could not be told."""
-_MOST_LOOKS: Final = 10
-"""More VMs than that are looked at by one full sync."""
+_FEW_LOOKS: Final = 2
+"""So many looks at one VM each cost as much as a full sync of an empty host."""
+_VMS_A_LOOK: Final = 60
+"""So many VMs in a full sync cost as much as one more look."""
 
 
 class _Changed(Struct):
     changed: bool
+
+
+class _Count(Struct):
+    vms: int
 
 
 class Watch:
@@ -164,7 +170,7 @@ class Watch:
         """Have looked at what changed; False if the database is away."""
         uuids = {event.uuid for event in seen if event.uuid}
         try:
-            if all_is_news or len(uuids) > _MOST_LOOKS:
+            if all_is_news or self._are_many(uuids):
                 self._tell("connected")
                 with self._changes.begin() as change:
                     ask_look(change, "sync_host", self.host.id)
@@ -183,6 +189,15 @@ class Watch:
             # What could not be told is made up for by a look at everything.
             return False
         return True
+
+    def _are_many(self, uuids: set[str]) -> bool:
+        """Whether to look at the whole host costs less than to look at each of them."""
+        if len(uuids) <= _FEW_LOOKS:
+            return False
+        with self._changes.begin_single() as change:
+            known = change.one(sql.vms.count, _Count, host_db_id=self.host.db_id)
+        assert known
+        return len(uuids) > _FEW_LOOKS + known.vms / _VMS_A_LOOK
 
     def _gather(self, patience_s: float) -> list[Event]:
         """The events of the next moment; none after a quiet interval."""

@@ -162,6 +162,9 @@ order by n.place;
 select uuid, name, xml_hash, state, state_reason, persistent, autostart
 from vms where host_db_id = :host_db_id;
 
+-- name: count
+select count(*) as vms from vms where host_db_id = :host_db_id;
+
 -- name: disk_sizes
 -- Sizes that an earlier look measured; a full sync does not measure them again.
 select uuid, hardware -> 'disks' as disks
