@@ -104,6 +104,10 @@ class Changes:
             yield change
         self._tell(change)
 
+    def tell(self, *messages: Published) -> None:
+        """Publish what was committed a while ago."""
+        self._bus.publish(messages)
+
     def _tell(self, change: Change) -> None:
         if change.published:
             self._bus.publish(change.published)

@@ -7,6 +7,7 @@ written together with whoever waits being told.
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Final, TypeVar, get_args
 from uuid import UUID
@@ -35,11 +36,14 @@ from workers.claimed import ENDED, Claimed, end
 from workers.connections import ConnectionKey, Connections
 from workers.host_work import HostWork
 from workers.hypervisor.connection import Connection
+from workers.hypervisor.watchdog import WATCHDOG
 from workers.lanes import LaneKey, Lanes
 from workers.leases import Presence
 from workers.sync import Also, Sync, nothing
 
 _PAUSE_S: Final = 0.5
+_LASTS_S: Final = 0.1
+"""Of a task that ends sooner its end is news enough."""
 _CLAIMED_S: Final = 10.0
 """By then whoever claimed a task knows of it."""
 
@@ -251,16 +255,14 @@ class Tasks:
 
     def _claim(self, key: LaneKey) -> Claimed | None:
         with self._changes.begin_single() as change:
-            task = change.one(
+            return change.one(
                 sql.tasks.claim, Claimed, process_id=self._presence.id, **key._asdict()
             )
-            if task:
-                change.publish(bus.news())
-            return task
 
     def _run(self, task: Claimed) -> None:
         began = time.monotonic()
-        result, problem = self._outcome(task)
+        with WATCHDOG.limit(_LASTS_S, self._tell_it_lasts):
+            result, problem = self._outcome(task)
         measured.count(task, time.monotonic() - began, problem)
         if result is not ENDED:
             self._patience.outlast(lambda: self._end(task, result, problem))
@@ -271,6 +273,13 @@ class Tasks:
             ended=problem.detail if problem else "done",
             ms=round((time.monotonic() - began) * 1000, 1),
         )
+
+    def _tell_it_lasts(self) -> None:
+        """Have whoever follows the tasks hear of one that is running for a while."""
+        tell = partial(self._changes.tell, bus.news())
+        with suppress(RuntimeError):
+            # No thread can be had; the end will be told.
+            threading.Thread(target=tell, name="news", daemon=True).start()
 
     def _outcome(self, task: Claimed) -> tuple[object, Problem | None]:
         try:

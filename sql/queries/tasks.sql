@@ -155,7 +155,7 @@ limit :limit::int;
 -- The next task of a host's lane, with the host as it is now.
 update tasks t set
     state = 'running', started_at = now(), attempts = attempts + 1,
-    process_id = :process_id, worker = :process_id
+    process_id = :process_id, worker = :process_id, revision = revision + 1
 where t.id = (
     select id from tasks
     where host_id = :host_id and lane = :lane and state = 'queued' and not held
@@ -192,7 +192,7 @@ returning id;
 -- Only the process that holds a task may end it.
 update tasks set
     state = :state, ended_at = now(), problem = :problem, result = :result,
-    process_id = null
+    process_id = null, revision = revision + 1
 where id = :id and state = 'running' and process_id = :process_id
 returning *;
 
