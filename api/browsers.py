@@ -115,9 +115,9 @@ def cors(origins: Collection[str]) -> list[Any]:
 
 def _is_from_elsewhere(req: Request) -> bool:
     """Whether the browser says so (W3C, Fetch Metadata); a link may be followed."""
-    site = req.get_header("Sec-Fetch-Site") or "none"
-    followed = req.method == "GET" and req.get_header("Sec-Fetch-Mode") == "navigate"
-    return site not in ("same-origin", "none") and not followed
+    if req.get_header("Sec-Fetch-Site") in (None, "", "same-origin", "none"):
+        return False
+    return req.method != "GET" or req.get_header("Sec-Fetch-Mode") != "navigate"
 
 
 @lru_cache(maxsize=64)

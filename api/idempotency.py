@@ -65,8 +65,10 @@ class ExactlyOnce:
         resource: object,
         params: dict[str, Any],
     ) -> None:
+        if req.method not in MUTATIONS:
+            return
         given = req.get_header("Idempotency-Key")
-        if given is None or req.method not in MUTATIONS:
+        if given is None:
             return
         claim = await _claim_of(req, given)
         where = {"requested_by": claim.requested_by, "route": claim.route}

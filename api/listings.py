@@ -50,7 +50,7 @@ class Listings:
 
     def __init__(self, rows: AsyncReader) -> None:
         self._rows = rows
-        self._asked: dict[str, _Asked] = {}
+        self._asked: dict[str, Asked] = {}
         self._kept: OrderedDict[_Key, _Kept] = OrderedDict()
         self._bytes = 0
 
@@ -81,7 +81,7 @@ class Listings:
     async def _version(self, host_id: str) -> _Version:
         asked = self._asked.get(host_id)
         if asked is None:
-            asked = _Asked(self._rows, host_id, lambda: self._asked.pop(host_id))
+            asked = Asked(self._rows, host_id, lambda: self._asked.pop(host_id))
             self._asked[host_id] = asked
         version = await asked.version()
         if version is None:
@@ -116,7 +116,7 @@ class Listings:
             self._bytes -= len(oldest.listing.body)
 
 
-class _Asked:
+class Asked:
     """Asks which version a host's list is at, once for all who wait for an answer.
 
     Nobody is given an answer to what was asked before they came.
@@ -141,27 +141,31 @@ class _Asked:
         return await answer
 
     async def _run(self) -> None:
-        while self._has_next():
+        while self._has_next(len(self._waiting)):
             try:
                 await within(READ_S, self._ask())
             except Exception as error:  # noqa: BLE001
                 # Whatever it is, it concerns those who asked.
                 for answer in self._who_asked():
                     answer.set_exception(error)
+        self._asking = None
         self._idle()
 
     async def _ask(self) -> None:
         async with self._rows.asking(sql.vms.listing_version) as ask:
             for _ in range(IN_A_ROW):
                 version = await ask(host_id=self._host_id)
-                for answer in self._who_asked():
+                answered = self._who_asked()
+                for answer in answered:
                     answer.set_result(version)
-                if not self._has_next():
+                # While one half of a crowd is answered, Postgres looks for the other.
+                if not self._has_next((len(answered) + len(self._waiting) + 1) // 2):
                     break
 
-    def _has_next(self) -> bool:
+    def _has_next(self, most: int) -> bool:
+        """Whether there is anybody to ask for; at most so many at a time."""
         if not self._asked:
-            self._asked, self._waiting = self._waiting, []
+            self._asked, self._waiting = self._waiting[:most], self._waiting[most:]
         return bool(self._asked)
 
     def _who_asked(self) -> list[_Answer]:
