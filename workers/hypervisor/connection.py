@@ -192,7 +192,7 @@ class Connection:
         groups: StatsGroup = StatsGroup.ALL,
         devices_of: Callable[[str], Devices] | None = None,
     ) -> dict[str, DomainStats]:
-        """One bulk NOWAIT call for these domains, by uuid, without unknown and renamed ones.
+        """One bulk NOWAIT call for these, by uuid, but unknown and renamed domains.
 
         Where a driver's bulk answer lacks values, they are filled in by calls for that
         domain, under the same keys; disks and NICs only with ``devices_of``, which
