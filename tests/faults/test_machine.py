@@ -1,5 +1,6 @@
 """The machine itself fails: the disk is full, or a clock is wrong."""
 
+import errno
 import os
 import subprocess
 import time
@@ -39,14 +40,19 @@ def small_disk(mebibytes: int) -> Iterator[Path]:
 
 
 def fill(folder: Path) -> Path:
-    """Leave next to no room; the file that takes it."""
+    """Leave next to no room, also while others write; the file that takes it."""
     ballast = folder / "ballast"
-    free = os.statvfs(folder)
-    size = free.f_bavail * free.f_bsize - KEPT_BYTES
     with ballast.open("wb") as file:
-        for _ in range(size // 65536):
-            file.write(bytes(65536))
-    return ballast
+        while True:
+            free = os.statvfs(folder)
+            size = free.f_bavail * free.f_bsize - KEPT_BYTES
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+            else:
+                return ballast
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
