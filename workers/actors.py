@@ -229,7 +229,10 @@ class Tasks:
         self._known: set[UUID] = set()
 
     def run_next(self, key: LaneKey) -> bool:
-        """Claim and do the next task of a lane; False when there is none."""
+        """Claim and do the next task of a lane; False when none is left.
+
+        Who comes after it was claimed rings by itself.
+        """
         try:
             task = self._claim(key)
             if task is None:
@@ -241,7 +244,7 @@ class Tasks:
         except StoreUnavailable:
             # What is queued is rung again, what is held falls to another worker.
             return False
-        return True
+        return task.others_wait
 
     def let_go(self) -> None:
         """Give up what was claimed in a transaction whose answer was lost."""

@@ -32,6 +32,8 @@ class Claimed(Struct, frozen=True):
     host_uri: str | None
     host_state: str | None
     host_error: Problem | None
+    others_wait: bool
+    """There were more tasks in its lane, which may be done now or when this one is."""
 
 
 ENDED: Final = object()

@@ -173,7 +173,12 @@ returning t.*,
     (select h.db_id from hosts h where h.id = t.host_id) as host_db_id,
     (select h.uri from hosts h where h.id = t.host_id) as host_uri,
     (select h.state from hosts h where h.id = t.host_id) as host_state,
-    (select h.error from hosts h where h.id = t.host_id) as host_error;
+    (select h.error from hosts h where h.id = t.host_id) as host_error,
+    exists (
+        select from tasks q
+        where q.host_id = t.host_id and q.lane = t.lane and q.state = 'queued'
+            and q.id <> t.id
+    ) as others_wait;
 
 -- name: held
 -- Whether a process still holds a task that it claimed.
