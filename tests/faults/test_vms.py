@@ -5,10 +5,11 @@ import time
 
 import libvirt
 
-from embedded.servers import Postgres
+from common import bus
+from embedded.servers import Postgres, Redis
 from tests.faults.conftest import Hosts, uri
 from tests.lab.hypervisors import define
-from tests.lab.proxy import XML
+from tests.lab.proxy import PRESSES, XML
 from tests.lab.system import System, eventually
 
 RUNNING, OFF = 1, 5
@@ -147,3 +148,26 @@ class Deepest:
     def __exit__(self, *exc: object) -> None:
         self._over.set()
         self._thread.join()
+
+
+def test_a_task_that_lasts_is_told_of_as_running(
+    lab: System, behind: libvirt.virConnect, hosts: Hosts, redis: Redis
+) -> None:
+    define(behind, "vm")
+    lab.start()
+    [host] = hosts(1)
+    lab.add_host("one", uri(host))
+    eventually(lambda: not lab.unfinished(), SETTLED_S)
+    listener = lab.listen()
+    listener.send({"type": "subscribe", "payload": {"topics": ["tasks"]}})
+    listener.wait(SETTLED_S, "subscribed")
+    hold = host.hold_calls(*PRESSES)
+
+    with bus.connect(redis.url) as client, bus.listen_for(client, bus.NEWS) as bell:
+        task = lab.ask("one", "vm", "start").rpartition("/")[2]
+
+        # Without the bell it would be told too, but a while later.
+        eventually(bell.get_message, SETTLED_S)
+        listener.wait(SETTLED_S, "task-updated", id=task, state="running")
+        hold.release()
+        listener.wait(SETTLED_S, "task-updated", id=task, state="done")
